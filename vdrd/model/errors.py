@@ -1,0 +1,177 @@
+"""The error tree: every failure a user can meet has one class here, with a stable code, a message and a remedy.
+
+Lower errors (OSError, NativeError, ssl errors) are translated once, at the package that owns the boundary, always `from`
+the cause. `exit_code` is what `vdr` returns; the table is in `docs/cli.md`.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of `vdr`, the same for every command."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    WARNINGS = 3
+    NOT_FOUND = 4
+    REFUSED = 5
+    UNAUTHORISED = 6
+    DAMAGED = 7
+    NO_SPACE = 8
+    UNREACHABLE = 9
+
+
+class VdrError(Exception):
+    """A failure that names the thing and the remedy.
+
+    Subclasses set `code` (stable, kebab-case), `template` (lower case, no full stop, `{field}` placeholders), `hint` (what
+    to do; may be empty) and `exit_code`. `retryable` tells a scheduler whether trying again can help.
+    """
+
+    code = "internal"
+    template = "{what}"
+    hint = ""
+    exit_code = ExitCode.FAILED
+    retryable = False
+
+    def __init__(self, **fields: object) -> None:
+        self.fields = fields
+        super().__init__(self.template.format(**fields))
+
+    @property
+    def message(self) -> str:
+        """Message and hint as one or two sentences, ready to print."""
+        text = str(self)
+        hint = self.hint.format(**self.fields)
+        return f"{text}. {hint}" if hint else text
+
+
+class BadInput(VdrError):
+    """Something the user gave cannot be used."""
+
+    code = "bad-input"
+    exit_code = ExitCode.USAGE
+
+
+class NotFound(VdrError):
+    """A path, point, object or name does not exist."""
+
+    code = "not-found"
+    template = "{what} not found: {name}"
+    exit_code = ExitCode.NOT_FOUND
+
+
+class SourceUnreadable(VdrError):
+    """The thing to protect cannot be read at all (single unreadable files are warnings, not this)."""
+
+    code = "source-unreadable"
+    template = "cannot read {path}: {reason}"
+    hint = "check that it exists and that this account may read it"
+
+
+class TargetRefused(VdrError):
+    """The restore target must not be written as it stands."""
+
+    code = "target-refused"
+    template = "will not write to {path}: {reason}"
+    exit_code = ExitCode.REFUSED
+
+
+class StorageLocked(VdrError):
+    """Another process has the storage open for writing."""
+
+    code = "storage-locked"
+    template = "storage {path} is in use by {holder}"
+    hint = "wait for it to end or stop it, then try again"
+    exit_code = ExitCode.REFUSED
+    retryable = True
+
+
+class StorageNotFound(NotFound):
+    """The directory holds no storage."""
+
+    code = "storage-not-found"
+    template = "no storage at {path}"
+    hint = "make one with: vdr store init {path}"
+
+
+class StorageNewer(VdrError):
+    """The storage was written by a newer format."""
+
+    code = "storage-newer"
+    template = "storage {path} has format {found}, this program reads up to {supported}"
+    hint = "use a newer version of vdr"
+    exit_code = ExitCode.REFUSED
+
+
+class WrongKey(VdrError):
+    """The key does not open the storage."""
+
+    code = "wrong-key"
+    template = "the key does not open storage {path}"
+    hint = "give the right file with --key-file or VDR_KEY_FILE"
+    exit_code = ExitCode.UNAUTHORISED
+
+
+class KeyMissing(WrongKey):
+    """The storage is encrypted and no key was given."""
+
+    code = "key-missing"
+    template = "storage {path} is encrypted and no key was given"
+
+
+class Damaged(VdrError):
+    """Bytes read back are not what was written. Never served as data."""
+
+    code = "damaged"
+    template = "{what} is damaged: {reason}"
+    hint = "run: vdr store verify DIR --read-data"
+    exit_code = ExitCode.DAMAGED
+
+
+class StorageFull(VdrError):
+    """The file system of the storage (or of a restore target) is full."""
+
+    code = "no-space"
+    template = "no space left on {path}"
+    hint = "free or add space; everything committed so far is intact and the next run goes on from it"
+    exit_code = ExitCode.NO_SPACE
+
+
+class StorageUnwritable(VdrError):
+    """The storage cannot be written."""
+
+    code = "storage-unwritable"
+    template = "cannot write {path}: {reason}"
+
+
+class Unreachable(VdrError):
+    """A peer cannot be reached or the link to it broke."""
+
+    code = "unreachable"
+    template = "cannot reach {peer}: {reason}"
+    exit_code = ExitCode.UNREACHABLE
+    retryable = True
+
+
+class NotAuthorised(VdrError):
+    """The peer or user may not do this."""
+
+    code = "not-authorised"
+    template = "not authorised: {reason}"
+    exit_code = ExitCode.UNAUTHORISED
+
+
+class ProtocolViolation(VdrError):
+    """A peer sent something outside the protocol; the connection is closed."""
+
+    code = "protocol-violation"
+    template = "peer {peer} broke the protocol: {reason}"
+
+
+class Cancelled(VdrError):
+    """The run was cancelled; what was stored stays usable by the next one."""
+
+    code = "cancelled"
+    template = "cancelled"
