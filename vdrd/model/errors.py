@@ -54,6 +54,13 @@ class BadInput(VdrError):
     exit_code = ExitCode.USAGE
 
 
+class BadArgument(BadInput):
+    """An argument of a call is outside what it may be."""
+
+    code = "bad-argument"
+    template = "{field}: {reason}"
+
+
 class NotFound(VdrError):
     """A path, point, object or name does not exist."""
 
@@ -175,3 +182,52 @@ class Cancelled(VdrError):
 
     code = "cancelled"
     template = "cancelled"
+
+
+class Conflict(VdrError):
+    """What was asked for does not fit the present state of things. Nothing was changed."""
+
+    code = "conflict"
+    template = "{what}"
+    hint = "{remedy}"
+    exit_code = ExitCode.REFUSED
+
+
+class NotOnline(Unreachable):
+    """A host or node is needed and has no link now."""
+
+    code = "not-online"
+    template = "{what} is not online"
+    hint = "start its daemon and check the network, then try again"
+
+
+class LoginFailed(NotAuthorised):
+    """Wrong user name or password. Does not say which."""
+
+    code = "login-failed"
+    template = "wrong user name or password"
+
+
+class LockedOut(NotAuthorised):
+    """Too many wrong passwords."""
+
+    code = "locked-out"
+    template = "too many failed log-ins"
+    hint = "wait {minutes} minutes, or let an administrator set a new password"
+
+
+class SessionEnded(NotAuthorised):
+    """The session is unknown, has expired or was ended."""
+
+    code = "session-ended"
+    template = "the session has ended"
+    hint = "log in again"
+
+
+class Interrupted(VdrError):
+    """A daemon that worked on the run went away."""
+
+    code = "interrupted"
+    template = "interrupted: {reason}"
+    hint = "what was stored so far is used by the next run"
+    retryable = True

@@ -1,0 +1,162 @@
+"""Calls about points: what can be brought back, how, and instant recovery."""
+
+from typing import Annotated
+
+from msgspec import Meta, field
+
+from schemas.api.hosts import FilePage
+from schemas.api.values import ById, Id, Message, Page, PageRequest, PathText, Time
+from schemas.api.words import BackupType, ObjectKind
+
+__all__ = [
+    "ExportInfo",
+    "ExportList",
+    "ExportPage",
+    "ExportStart",
+    "ExportStop",
+    "FilePage",
+    "PointBrowse",
+    "PointForget",
+    "PointForgetReply",
+    "PointGet",
+    "PointInfo",
+    "PointList",
+    "PointPage",
+    "PointVerify",
+    "RestoreStart",
+]
+
+
+class PointInfo(Message, frozen=True, kw_only=True):
+    """A restore point."""
+
+    id: Id
+    time: Time
+    object_name: str
+    kind: ObjectKind
+    backup_type: BackupType
+    source: PathText
+    host_id: Id | None
+    """None when no host of this system made it (an attached storage)."""
+    host_name: str
+    storage_id: Id
+    storage_name: str
+    job_id: Id | None
+    run_id: Id | None
+    parent_id: Id | None
+    logical_bytes: int
+    new_bytes: int
+    stored_bytes: int
+    duration_seconds: float
+    warning_count: int
+    verified_at: Time | None = None
+    verified_ok: bool | None = None
+    is_online: bool = True
+    """False while its storage cannot be reached."""
+
+
+class PointList(PageRequest, frozen=True, kw_only=True):
+    """Lists points, newest first."""
+
+    host_id: Id | None = None
+    job_id: Id | None = None
+    storage_id: Id | None = None
+    object_name: str | None = None
+    kind: ObjectKind | None = None
+    since: Time | None = None
+    until: Time | None = None
+
+
+class PointPage(Page, frozen=True, kw_only=True):
+    """Some points."""
+
+    items: list[PointInfo]
+
+
+class PointGet(ById, frozen=True, kw_only=True):
+    """One point."""
+
+
+class PointBrowse(ById, frozen=True, kw_only=True):
+    """Lists one directory of a file point."""
+
+    path: PathText = "/"
+    """From the root of the point: `/` is the directory that was backed up."""
+    cursor: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 500
+
+
+class PointVerify(ById, frozen=True, kw_only=True):
+    """Starts a run that verifies one point."""
+
+    read_data: bool = True
+
+
+class PointForget(Message, frozen=True, kw_only=True):
+    """Forgets points for good. Their space is freed by the next collection."""
+
+    ids: Annotated[list[Id], Meta(min_length=1, max_length=1000)]
+
+
+class PointForgetReply(Message, frozen=True, kw_only=True):
+    """What was forgotten."""
+
+    forgotten_ids: list[Id]
+
+
+class RestoreStart(Message, frozen=True, kw_only=True):
+    """Starts a run that brings a point back.
+
+    Without `host_id` and `target_path` it goes to where it came from. Refused if the target holds something
+    and
+    `overwrite` is not set.
+    """
+
+    point_id: Id
+    host_id: Id | None = None
+    """None: the host it came from."""
+    target_path: PathText | None = None
+    """A directory (files) or a device or image (disk); None: the original place."""
+    paths: Annotated[list[PathText], Meta(max_length=10000)] = field(default_factory=list)
+    """Of a file point: only these, as `point.browse` gives them; empty means all."""
+    overwrite: bool = False
+
+
+class ExportInfo(Message, frozen=True, kw_only=True):
+    """A point served as a disk: instant recovery."""
+
+    id: Id
+    point_id: Id
+    object_name: str
+    node_id: Id
+    url: str
+    """Where to read it, `nfs://address/.../disk.raw`."""
+    mount_command: str
+    """An example for the Linux client, to copy."""
+    is_writable: bool
+    is_online: bool
+    cache_bytes: int
+    """Size of what was written over the point."""
+    started_at: Time
+    started_by: str
+
+
+class ExportStart(Message, frozen=True, kw_only=True):
+    """Serves a disk point over NFS at once. Writes go to a cache beside and never touch the point."""
+
+    point_id: Id
+    is_writable: bool = True
+
+
+class ExportList(PageRequest, frozen=True, kw_only=True):
+    """Lists what is exported now."""
+
+
+class ExportPage(Page, frozen=True, kw_only=True):
+    """Some exports."""
+
+    items: list[ExportInfo]
+
+
+class ExportStop(ById, frozen=True, kw_only=True):
+    """Ends an export. What was written over the point is discarded."""

@@ -1,0 +1,106 @@
+"""Words with a fixed set of values that calls, control messages and the catalog share."""
+
+from enum import StrEnum
+
+
+class RunState(StrEnum):
+    """Where a run stands. The first three are open, the others final."""
+
+    QUEUED = "queued"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    DONE = "done"
+    WARNING = "warning"
+    """Finished and usable, but something could not be read; the log lists it."""
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """True once nothing will change any more."""
+        return self not in OPEN_STATES
+
+
+OPEN_STATES = frozenset({RunState.QUEUED, RunState.PREPARING, RunState.RUNNING})
+
+
+class RunKind(StrEnum):
+    """What a run does."""
+
+    BACKUP_DISK = "backup-disk"
+    BACKUP_FILES = "backup-files"
+    RESTORE_DISK = "restore-disk"
+    RESTORE_FILES = "restore-files"
+    VERIFY = "verify"
+    COLLECT = "collect"
+
+
+class ObjectKind(StrEnum):
+    """What a point protects."""
+
+    DISK = "disk"
+    FILES = "files"
+
+
+class BackupType(StrEnum):
+    """How a backup looks for changes. Every point is complete whatever its type."""
+
+    FULL = "full"
+    INCREMENTAL = "incremental"
+    DIFFERENTIAL = "differential"
+
+
+class Encryption(StrEnum):
+    """How a storage encrypts."""
+
+    NONE = "none"
+    AES_256_GCM = "aes-256-gcm"
+    SM4_GCM = "sm4-gcm"
+
+
+class LinkMode(StrEnum):
+    """Who dials: the agent (active) or the server and the node (passive)."""
+
+    ACTIVE = "active"
+    PASSIVE = "passive"
+
+
+class Presence(StrEnum):
+    """Whether a host or node can be reached now."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+    NEVER_SEEN = "never-seen"
+    REVOKED = "revoked"
+
+
+class LogLevel(StrEnum):
+    """How much a line of a run's log matters."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Permission(StrEnum):
+    """A right a role may hold. Every call names the one it needs; the server alone decides."""
+
+    SYSTEM_READ = "system.read"
+    HOSTS_READ = "hosts.read"
+    HOSTS_BROWSE = "hosts.browse"
+    HOSTS_MANAGE = "hosts.manage"
+    NODES_READ = "nodes.read"
+    NODES_MANAGE = "nodes.manage"
+    STORAGES_READ = "storages.read"
+    STORAGES_MANAGE = "storages.manage"
+    JOBS_READ = "jobs.read"
+    JOBS_MANAGE = "jobs.manage"
+    JOBS_RUN = "jobs.run"
+    POINTS_READ = "points.read"
+    POINTS_BROWSE = "points.browse"
+    POINTS_RESTORE = "points.restore"
+    POINTS_DELETE = "points.delete"
+    EXPORTS_MANAGE = "exports.manage"
+    USERS_READ = "users.read"
+    USERS_MANAGE = "users.manage"
+    AUDIT_READ = "audit.read"
