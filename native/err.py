@@ -8,8 +8,8 @@ from native._core import ffi, lib
 class NativeError(Exception):
     """A call into the C core failed.
 
-    `code` is the stable name from `err.h` (`"corrupt"`, `"auth"`, ...). Callers at a package's boundary translate it
-    into the product's error tree.
+    `code` is the stable name from `err.h` (`"corrupt"`, `"auth"`, ...). Callers at a package's boundary
+    translate it into the product's error tree.
     """
 
     def __init__(self, code: str, what: str) -> None:
@@ -19,7 +19,8 @@ class NativeError(Exception):
 
 
 def check(result: int, what: str) -> int:
-    """Return `result` if it is a count, raise OSError for `VDR_E_IO` (from errno), else NativeError naming `what`."""
+    """Return `result` if it is a count, raise OSError for `VDR_E_IO` (from errno), else NativeError naming
+    `what`."""
     if result >= 0:
         return result
     if result == lib.VDR_E_IO:

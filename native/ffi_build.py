@@ -1,7 +1,8 @@
 """Builds the cffi module `native._core` from the headers themselves.
 
-Every header in `csrc/` marks the part that Python sees with `/* cffi: begin */` and `/* cffi: end */`. That part is
-plain declarations (no macros, no inline code), so the header stays the only place where an interface is written.
+Every header in `csrc/` marks the part that Python sees with `/* cffi: begin */` and `/* cffi: end */`. That
+part is plain declarations (no macros, no inline code), so the header stays the only place where an interface
+is written.
 """
 
 import re

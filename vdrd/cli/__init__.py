@@ -1,1 +1,1 @@
-"""cli."""
+"""The programs a person types: `vdr` (`main.py`) and the daemons' entry points (`daemon.py`)."""

@@ -1,7 +1,8 @@
 """Chunks as the backup code sees them: where they go to and where they come from.
 
-A chunk is a run of bytes named by a keyed hash (`docs/formats/store.md`). Backup code claims ids, encodes what is lacking
-and puts it; restore code fetches. Both work the same against a local storage and against a node across the network.
+A chunk is a run of bytes named by a keyed hash (`docs/formats/store.md`). Backup code claims ids, encodes
+what is lacking and puts it; restore code fetches. Both work the same against a local storage and against a
+node across the network.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ CHUNK_BYTES_MAX = 4 << 20
 
 
 class ChunkKind(IntEnum):
-    """What a chunk holds. Each kind is hashed with a key of its own, so bytes of one kind never answer for another."""
+    """What a chunk holds. Each kind is hashed with a key of its own, so bytes of one kind never answer for
+    another."""
 
     DATA = 1
     MAP_NODE = 2
@@ -35,8 +37,8 @@ class ChunkKeys:
 class EncodedBatch:
     """Chunks ready to travel: compressed or raw, not encrypted.
 
-    `ids` holds 32 bytes each; `table` one little-endian record each, `<IIBBH`: plain bytes, encoded bytes, codec (0 raw,
-    1 zstd), kind, zero; `payload` their encoded bytes back to back.
+    `ids` holds 32 bytes each; `table` one little-endian record each, `<IIBBH`: plain bytes, encoded bytes,
+    codec (0 raw, 1 zstd), kind, zero; `payload` their encoded bytes back to back.
     """
 
     ids: bytes
@@ -65,14 +67,14 @@ class ChunkSink(Protocol):
     def claim(self, ids: bytes) -> bytes:
         """Ask which of these chunks to send.
 
-        `ids` is n*32 bytes. Returns n bytes: 1 where the sink lacks the chunk and the caller must put it before the commit, 0
-        where it is stored already or was claimed earlier in this same session.
+        `ids` is n*32 bytes. Returns n bytes: 1 where the sink lacks the chunk and the caller must put it
+        before the commit, 0 where it is stored already or was claimed earlier in this same session.
         """
         ...
 
     def put(self, batch: EncodedBatch) -> None:
-        """Store chunks that were claimed. Raises StorageFull or StorageUnwritable (the session is then unusable), Damaged
-        when a chunk does not hash to its id."""
+        """Store chunks that were claimed. Raises StorageFull or StorageUnwritable (the session is then
+        unusable), Damaged when a chunk does not hash to its id."""
         ...
 
 
@@ -80,5 +82,6 @@ class ChunkSource(Protocol):
     """Gives chunks back. Thread-safe."""
 
     def fetch(self, ids: bytes) -> list[bytes]:
-        """Plain bytes of each chunk, in order. Raises Damaged naming the first chunk that is missing or wrong."""
+        """Plain bytes of each chunk, in order. Raises Damaged naming the first chunk that is missing or
+        wrong."""
         ...

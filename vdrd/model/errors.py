@@ -1,7 +1,8 @@
-"""The error tree: every failure a user can meet has one class here, with a stable code, a message and a remedy.
+"""The error tree: every failure a user can meet has one class here, with a stable code, a message and a
+remedy.
 
-Lower errors (OSError, NativeError, ssl errors) are translated once, at the package that owns the boundary, always `from`
-the cause. `exit_code` is what `vdr` returns; the table is in `docs/cli.md`.
+Lower errors (OSError, NativeError, ssl errors) are translated once, at the package that owns the boundary,
+always `from` the cause. `exit_code` is what `vdr` returns; the table is in `docs/cli.md`.
 """
 
 from enum import IntEnum
@@ -25,8 +26,9 @@ class ExitCode(IntEnum):
 class VdrError(Exception):
     """A failure that names the thing and the remedy.
 
-    Subclasses set `code` (stable, kebab-case), `template` (lower case, no full stop, `{field}` placeholders), `hint` (what
-    to do; may be empty) and `exit_code`. `retryable` tells a scheduler whether trying again can help.
+    Subclasses set `code` (stable, kebab-case), `template` (lower case, no full stop, `{field}` placeholders),
+    `hint` (what to do; may be empty) and `exit_code`. `retryable` tells a scheduler whether trying again can
+    help.
     """
 
     code = "internal"
@@ -40,11 +42,14 @@ class VdrError(Exception):
         super().__init__(self.template.format(**fields))
 
     @property
+    def hint_text(self) -> str:
+        """The hint with its fields filled in; empty if there is none."""
+        return self.hint.format(**self.fields)
+
+    @property
     def message(self) -> str:
         """Message and hint as one or two sentences, ready to print."""
-        text = str(self)
-        hint = self.hint.format(**self.fields)
-        return f"{text}. {hint}" if hint else text
+        return f"{self}. {self.hint_text}" if self.hint_text else str(self)
 
 
 class BadInput(VdrError):

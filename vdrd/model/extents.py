@@ -5,7 +5,8 @@ from enum import Enum
 
 
 class ExtentKind(Enum):
-    """What a range holds: bytes to read, bytes known to be zero, or a hole that was never written (reads as zero)."""
+    """What a range holds: bytes to read, bytes known to be zero, or a hole that was never written (reads as
+    zero)."""
 
     DATA = "data"
     ZERO = "zero"

@@ -1,4 +1,5 @@
-"""Progress of a long step, and the way to stop it. Both are plain values so that every layer can carry them."""
+"""Progress of a long step, and the way to stop it. Both are plain values so that every layer can carry
+them."""
 
 import threading
 from collections.abc import Callable
