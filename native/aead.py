@@ -1,0 +1,95 @@
+"""Authenticated encryption (contract: `csrc/aead.h`)."""
+
+import threading
+from enum import IntEnum
+from typing import Self
+
+from native import buffer
+from native._core import ffi, lib
+from native.buffer import Buffer
+from native.err import NativeError, check
+
+NONCE_BYTES = 12
+TAG_BYTES = 16
+
+
+class Algorithm(IntEnum):
+    """Numbers as stored in formats."""
+
+    NONE = 0
+    AES_256_GCM = 1
+    SM4_GCM = 2
+
+    @property
+    def key_bytes(self) -> int:
+        """Length of this algorithm's key."""
+        return int(lib.vdr_aead_key_bytes(self))
+
+    @property
+    def tag_bytes(self) -> int:
+        """How much longer a sealed message is."""
+        return int(lib.vdr_aead_tag_bytes(self))
+
+
+class Aead:
+    """One expanded key. Threads may share it and then take turns; open one per thread to run side by side."""
+
+    def __init__(self, algorithm: Algorithm, key: Buffer) -> None:
+        array = buffer.key(key, algorithm.key_bytes)
+        handle = lib.vdr_aead_open(algorithm, array, len(array))
+        if handle == ffi.NULL:
+            raise NativeError("crypto", f"{algorithm.name.lower()} is not available on this machine")
+        self.algorithm = algorithm
+        self._handle = ffi.gc(handle, lib.vdr_aead_close)
+        self._turn = threading.Lock()
+
+    def close(self) -> None:
+        """Wipe the key. Closing twice does nothing."""
+        with self._turn:
+            ffi.release(self._handle)
+            self._handle = ffi.NULL
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def seal(self, nonce: Buffer, data: Buffer, aad: Buffer = b"") -> bytes:
+        """Ciphertext and tag of `data`."""
+        plain, extra = buffer.readable(data), buffer.readable(aad)
+        out = bytearray(len(plain) + self.algorithm.tag_bytes)
+        with self._turn:
+            self._check_open()
+            check(
+                lib.vdr_aead_seal(
+                    self._handle, _nonce(nonce), extra, len(extra), plain, len(plain), buffer.writable(out)
+                ),
+                "seal",
+            )
+        return bytes(out)
+
+    def unseal(self, nonce: Buffer, sealed: Buffer, aad: Buffer = b"") -> bytes:
+        """Plaintext of `sealed`; NativeError 'auth' when it was not sealed with this key, nonce and `aad`."""
+        cipher, extra = buffer.readable(sealed), buffer.readable(aad)
+        out = bytearray(max(len(cipher) - self.algorithm.tag_bytes, 0))
+        with self._turn:
+            self._check_open()
+            check(
+                lib.vdr_aead_unseal(
+                    self._handle, _nonce(nonce), extra, len(extra), cipher, len(cipher), buffer.writable(out)
+                ),
+                "unseal",
+            )
+        return bytes(out)
+
+    def _check_open(self) -> None:
+        if self._handle == ffi.NULL:
+            raise NativeError("closed", "aead")
+
+
+def _nonce(nonce: Buffer) -> object:
+    array = buffer.readable(nonce)
+    if len(array) != NONCE_BYTES:
+        raise ValueError(f"a nonce of {NONCE_BYTES} bytes is needed, not {len(array)}")
+    return array

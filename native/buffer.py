@@ -1,0 +1,30 @@
+"""How Python memory reaches the C core: any contiguous buffer, without a copy."""
+
+from mmap import mmap
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from native._core import ffi
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Quoted: importing numpy would double the start-up time of commands that never use it.
+Buffer: TypeAlias = "bytes | bytearray | memoryview | mmap | NDArray[Any]"
+
+
+def readable(data: Buffer, item: str = "uint8_t") -> Any:
+    """C array over `data`'s memory, which it keeps alive; its `len()` counts items of type `item`."""
+    return ffi.from_buffer(f"{item}[]", data)
+
+
+def writable(data: Buffer, item: str = "uint8_t") -> Any:
+    """Like `readable`, for memory that C writes to; a read-only buffer is a BufferError."""
+    return ffi.from_buffer(f"{item}[]", data, require_writable=True)
+
+
+def key(data: Buffer, key_bytes: int) -> Any:
+    """C array over a key, checked to have exactly `key_bytes` bytes."""
+    array = readable(data)
+    if len(array) != key_bytes:
+        raise ValueError(f"a key of {key_bytes} bytes is needed, not {len(array)}")
+    return array
