@@ -95,7 +95,25 @@ static void parent_node(const mode *m, const uint8_t *left, const uint8_t *right
 static size_t many(const mode *m, const blake3_lanes *common, const uint8_t *in, size_t stride, size_t blocks,
                    uint64_t counter, size_t count, uint8_t *out) {
     size_t done = 0;
+#if defined(__x86_64__)
+    static const struct {
+        size_t lanes;
+        int level;
+        blake3_many *run;
+    } KERNELS[] = {
+        {16, VDR_BLAKE3_AVX512, vdr_blake3_many16_avx512}, {8, VDR_BLAKE3_AVX512, vdr_blake3_many8_avx512},
+        {4, VDR_BLAKE3_AVX512, vdr_blake3_many4_avx512},   {8, VDR_BLAKE3_AVX2, vdr_blake3_many8_avx2},
+        {4, VDR_BLAKE3_AVX2, vdr_blake3_many4_avx2},
+    };
+    for (size_t k = 0; k < sizeof KERNELS / sizeof KERNELS[0]; k++) {
+        size_t lanes = KERNELS[k].lanes;
+        for (; m->level == KERNELS[k].level && count - done >= lanes; done += lanes)
+            KERNELS[k].run(common, in + done * stride, stride, blocks, counter + done * common->counter_step,
+                           out + done * BLAKE3_CV_BYTES);
+    }
+#else
     (void)m, (void)common, (void)in, (void)stride, (void)blocks, (void)counter, (void)count, (void)out;
+#endif
     return done;
 }
 
@@ -171,6 +189,12 @@ static void root_node(const mode *m, const uint8_t *data, size_t bytes, node *ro
 }
 
 int vdr_blake3_best(void) {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+        return VDR_BLAKE3_AVX512;
+    if (__builtin_cpu_supports("avx2"))
+        return VDR_BLAKE3_AVX2;
+#endif
     return VDR_BLAKE3_SCALAR;
 }
 

@@ -49,7 +49,7 @@ enum {
 /* What the inputs of a many-lane call have in common. */
 typedef struct {
     uint32_t key[8];       /* chaining value every lane starts from */
-    uint32_t flags;        /* of every block; */
+    uint32_t flags;        /* of every block */
     uint32_t first, last;  /* added for the first and the last block of each lane */
     uint32_t counter_step; /* lane i counts as counter + i * counter_step: 1 for chunks, 0 for parents */
 } blake3_lanes;
@@ -60,7 +60,8 @@ typedef void blake3_many(const blake3_lanes *common, const uint8_t *in, size_t s
                          uint8_t *out);
 
 #if defined(__x86_64__)
-blake3_many vdr_blake3_many4_avx2, vdr_blake3_many8_avx2, vdr_blake3_many16_avx512;
+blake3_many vdr_blake3_many4_avx2, vdr_blake3_many8_avx2;
+blake3_many vdr_blake3_many4_avx512, vdr_blake3_many8_avx512, vdr_blake3_many16_avx512;
 #endif
 
 #endif
