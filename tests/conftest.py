@@ -15,8 +15,27 @@ from pathlib import Path
 import pytest
 
 ORDER = [
-    *["native", "schemas", "model", "formats", "protocol", "store", "disk", "files", "net", "fuse_nfs",
-    "jobs"], *["catalog", "node", "server", "agent", "cli", "console", "scripts", "docs", "end_to_end"],
+    "native",
+    "schemas",
+    "model",
+    "formats",
+    "protocol",
+    "store",
+    "disk",
+    "files",
+    "net",
+    "fuse_nfs",
+    "jobs",
+    "catalog",
+    "node",
+    "server",
+    "agent",
+    "cli",
+    "console",
+    "scripts",
+    "packaging",
+    "docs",
+    "end_to_end",
 ]
 """Folders of tests/ from the lowest layer up, so that the first red line is the lowest broken one."""
 
