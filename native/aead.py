@@ -2,7 +2,7 @@
 
 import threading
 from enum import IntEnum
-from typing import Self
+from typing import Any, Self
 
 from native import buffer
 from native._core import ffi, lib
@@ -42,6 +42,12 @@ class Aead:
         self.algorithm = algorithm
         self._handle = ffi.gc(handle, lib.vdr_aead_close)
         self._turn = threading.Lock()
+
+    @property
+    def handle(self) -> Any:
+        """The `vdr_aead *` for native code, which must be its only user during the call."""
+        self._check_open()
+        return self._handle
 
     def close(self) -> None:
         """Wipe the key. Closing twice does nothing."""

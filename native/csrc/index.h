@@ -1,0 +1,86 @@
+/* The chunk index: chunk id to place (pack, offset, lengths). Written chunks stand in sorted segments, which are mapped files;
+ * chunks since the last segment stand in a hash table in memory. Ids are uniform, so a look-up in a segment interpolates.
+ *
+ * All functions are thread-safe. Packs are known by a number that is given out here and is good for this object only. A
+ * chunk may have several places: the table answers first, then the newest segment; places in a retired pack are passed over. */
+#ifndef VDR_INDEX_H
+#define VDR_INDEX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cffi: begin */
+enum {
+    VDR_INDEX_ID_BYTES = 32,
+    VDR_INDEX_PACK_ID_BYTES = 16,
+    VDR_INDEX_ENTRY_BYTES = 48,       /* id 32, pack u32, offset u32, stored bytes u32, plain bytes u32 */
+    VDR_INDEX_NO_PACK = 0xffffffff,   /* a place whose pack is this is no place */
+};
+
+typedef struct vdr_index vdr_index;
+
+/* Where a chunk's record stands: `offset` of the record in the pack, `stored_bytes` of its payload as it lies there. */
+typedef struct {
+    uint32_t pack;
+    uint32_t offset;
+    uint32_t stored_bytes;
+    uint32_t plain_bytes;
+} vdr_place;
+
+/* NULL without memory. An index is counted: the opener holds one reference, retain takes another, close drops one and the
+ * last one frees it. close(NULL) does nothing. */
+vdr_index *vdr_index_open(void);
+void vdr_index_retain(vdr_index *index);
+void vdr_index_close(vdr_index *index);
+
+/* Make a pack known and return its number; the same number again for a pack known already (a retired one stays retired). */
+int64_t vdr_index_pack_add(vdr_index *index, const uint8_t pack_id[16], uint32_t domain, uint32_t epoch);
+/* The number of a pack, or VDR_E_MISSING. */
+int64_t vdr_index_pack_find(vdr_index *index, const uint8_t pack_id[16]);
+/* Id, domain and key epoch of a pack that is not retired; VDR_E_MISSING else. */
+int vdr_index_pack_get(vdr_index *index, uint32_t pack, uint8_t pack_id[16], uint32_t *domain, uint32_t *epoch);
+/* Number of packs ever made known, retired ones included. */
+int64_t vdr_index_pack_count(vdr_index *index);
+/* Pass over all places in a pack from now on. With `ids` (count may be 0) the pack stays, and 0 is returned, if any of these
+ * chunks was claimed at its place there since the last touch_clear. Returns 1 when retired. */
+int vdr_index_pack_retire(vdr_index *index, uint32_t pack, const uint8_t *ids, size_t count);
+
+/* Map `count` entries at `entries_offset` of an open file (the descriptor may be closed afterwards). Entry pack numbers count
+ * into `packs`, which gives this index's numbers. Returns a handle, VDR_E_IO, VDR_E_CORRUPT when the file is too short. */
+int64_t vdr_index_segment_add(vdr_index *index, int fd, uint64_t entries_offset, uint64_t count, const uint32_t *packs,
+                              size_t pack_count);
+/* Unmap a segment. Its entries must stand elsewhere by now, or be unwanted. */
+int vdr_index_segment_drop(vdr_index *index, int64_t handle);
+
+/* Put entries in the table. An id that is there already keeps its place. Returns the number added or VDR_E_MEMORY. */
+int64_t vdr_index_insert(vdr_index *index, const uint8_t *ids, const vdr_place *places, size_t count);
+/* Find places; a missing chunk gets pack = VDR_INDEX_NO_PACK. Returns how many were found. */
+int64_t vdr_index_find(vdr_index *index, const uint8_t *ids, size_t count, vdr_place *places);
+/* As find, for a backup that asks what to send: lacking[i] = 1 where the chunk has no place. A chunk that is found is touched,
+ * so that its pack is not retired under the backup. Returns how many are lacking. */
+int64_t vdr_index_claim(vdr_index *index, const uint8_t *ids, size_t count, uint8_t *lacking);
+/* Forget all touches: no backup is open. */
+void vdr_index_touch_clear(vdr_index *index);
+
+/* Write the entries of some segments and, with `from_table`, of the table, sorted and each id once, to `fd` from `offset`. Pack
+ * numbers are translated by `translate` (VDR_INDEX_NO_PACK leaves the entry out; packs past `translate_count` are left out).
+ * Returns the number of entries, VDR_E_IO or VDR_E_MEMORY. Nothing else changes. */
+int64_t vdr_index_write(vdr_index *index, const int64_t *handles, size_t handle_count, int from_table,
+                        const uint32_t *translate, size_t translate_count, int fd, uint64_t offset);
+/* Take the entries of these packs (flags[pack] = 1) out of the table: a segment has them now. Returns how many went. */
+int64_t vdr_index_table_drop(vdr_index *index, const uint8_t *flags, size_t pack_count);
+/* Number of entries in the table and in all segments. */
+int64_t vdr_index_table_count(vdr_index *index);
+int64_t vdr_index_segment_entries(vdr_index *index);
+
+/* Marking what is alive. begin() forgets earlier marks. mark() says for each id: 0 marked before, 1 marked now, 2 missing.
+ * usage() adds up, per pack number, the marked records and their bytes (56-byte record headers included); what stands in the
+ * table counts as marked. Returns VDR_OK, VDR_E_MEMORY or a count. */
+int vdr_index_mark_begin(vdr_index *index);
+int64_t vdr_index_mark(vdr_index *index, const uint8_t *ids, size_t count, uint8_t *fresh);
+int64_t vdr_index_usage(vdr_index *index, uint64_t *live_bytes, uint32_t *live_chunks, size_t pack_count);
+/* live[i] = 1 where the place of ids[i] in `pack` is the one that is marked. Returns how many are. */
+int64_t vdr_index_marked(vdr_index *index, uint32_t pack, const uint8_t *ids, size_t count, uint8_t *live);
+/* cffi: end */
+
+#endif

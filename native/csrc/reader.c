@@ -1,0 +1,597 @@
+#include "reader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "aead.h"
+#include "blake3.h"
+#include "chunk.h"
+#include "err.h"
+
+#define FILE_SETS 64u
+#define FILE_WAYS 4u
+#define SPAN_BYTES (2u << 20)   /* records read in one go */
+#define GAP_BYTES (32u << 10)   /* unwanted bytes between two records that are cheaper to read than to skip */
+#define CACHE_SHARDS 8u
+#define KEYS_MAX 4096u
+
+typedef struct aead_link {
+    struct aead_link *next;
+    vdr_aead *aead;
+} aead_link;
+
+typedef struct {
+    uint32_t pack;
+    int fd;
+    int users;
+    bool cached; /* stands in a set; else freed by its last user */
+    uint64_t last_use;
+    const uint8_t *id_keys;
+    uint8_t key[32];
+    aead_link *free_aeads;
+} pack_file;
+
+typedef struct {
+    uint32_t domain, epoch;
+    uint8_t id_keys[VDR_CHUNK_KINDS * 32];
+    uint8_t pack_root[32];
+} key_row;
+
+/* What one call needs for itself. */
+typedef struct worker {
+    struct worker *next;
+    vdr_decoder *decoder;
+    uint8_t *span;
+    size_t span_capacity;
+    vdr_place *places;
+    uint32_t *order;
+    size_t count_capacity;
+} worker;
+
+struct vdr_pin {
+    uint8_t id[32];
+    struct vdr_pin *chain;         /* of its hash bucket */
+    struct vdr_pin *newer, *older; /* of the shard's LRU list; only while nobody uses it */
+    uint32_t bytes;
+    uint32_t users;
+    uint8_t data[];
+};
+
+typedef struct {
+    pthread_mutex_t lock;
+    vdr_pin **buckets;
+    size_t bucket_count;
+    vdr_pin lru; /* sentinel: lru.newer = oldest */
+    uint64_t bytes, bytes_max;
+} shard;
+
+struct vdr_reader {
+    int references;
+    vdr_index *index;
+    int packs_fd;
+    int encryption;
+    pthread_mutex_t lock; /* files, keys, workers */
+    pack_file *files[FILE_SETS][FILE_WAYS];
+    uint64_t clock;
+    key_row **keys;
+    size_t key_count;
+    worker *workers;
+    shard shards[CACHE_SHARDS];
+    vdr_reader_counts counts;
+};
+
+static void count_add(uint64_t *counter, uint64_t n) { __atomic_fetch_add(counter, n, __ATOMIC_RELAXED); }
+
+/* ---- open, close ---- */
+
+vdr_reader *vdr_reader_open(vdr_index *index, int packs_fd, int encryption, uint64_t cache_bytes) {
+    vdr_reader *reader = calloc(1, sizeof *reader);
+    if (!reader) return NULL;
+    reader->references = 1;
+    reader->encryption = encryption;
+    reader->packs_fd = fcntl(packs_fd, F_DUPFD_CLOEXEC, 0);
+    bool ok = reader->packs_fd >= 0;
+    pthread_mutex_init(&reader->lock, NULL);
+    for (size_t i = 0; i < CACHE_SHARDS; i++) {
+        shard *s = &reader->shards[i];
+        pthread_mutex_init(&s->lock, NULL);
+        s->lru.newer = s->lru.older = &s->lru;
+        s->bytes_max = cache_bytes / CACHE_SHARDS;
+        s->bucket_count = 64;
+        while (s->bucket_count * 8192 < s->bytes_max) s->bucket_count *= 2;
+        s->buckets = calloc(s->bucket_count, sizeof(vdr_pin *));
+        ok = ok && s->buckets;
+    }
+    reader->index = index;
+    vdr_index_retain(index);
+    if (!ok) {
+        vdr_reader_close(reader);
+        return NULL;
+    }
+    return reader;
+}
+
+void vdr_reader_retain(vdr_reader *reader) { __atomic_fetch_add(&reader->references, 1, __ATOMIC_RELAXED); }
+
+static void file_free(pack_file *file) {
+    for (aead_link *link = file->free_aeads; link;) {
+        aead_link *next = link->next;
+        vdr_aead_close(link->aead);
+        free(link);
+        link = next;
+    }
+    if (file->fd >= 0) close(file->fd);
+    explicit_bzero(file->key, sizeof file->key);
+    free(file);
+}
+
+static void worker_free(worker *w) {
+    vdr_decoder_close(w->decoder);
+    free(w->span);
+    free(w->places);
+    free(w->order);
+    free(w);
+}
+
+void vdr_reader_close(vdr_reader *reader) {
+    if (!reader || __atomic_fetch_sub(&reader->references, 1, __ATOMIC_ACQ_REL) > 1) return;
+    for (size_t i = 0; i < FILE_SETS * FILE_WAYS; i++)
+        if (reader->files[i / FILE_WAYS][i % FILE_WAYS]) file_free(reader->files[i / FILE_WAYS][i % FILE_WAYS]);
+    for (size_t i = 0; i < reader->key_count; i++) {
+        explicit_bzero(reader->keys[i], sizeof *reader->keys[i]);
+        free(reader->keys[i]);
+    }
+    free(reader->keys);
+    while (reader->workers) {
+        worker *w = reader->workers;
+        reader->workers = w->next;
+        worker_free(w);
+    }
+    for (size_t i = 0; i < CACHE_SHARDS; i++) {
+        shard *s = &reader->shards[i];
+        for (size_t b = 0; s->buckets && b < s->bucket_count; b++)
+            while (s->buckets[b]) {
+                vdr_pin *pin = s->buckets[b];
+                s->buckets[b] = pin->chain;
+                free(pin);
+            }
+        free(s->buckets);
+        pthread_mutex_destroy(&s->lock);
+    }
+    if (reader->packs_fd >= 0) close(reader->packs_fd);
+    pthread_mutex_destroy(&reader->lock);
+    vdr_index_close(reader->index);
+    free(reader);
+}
+
+int vdr_reader_keys_add(vdr_reader *reader, uint32_t domain, uint32_t epoch, const uint8_t *id_keys,
+                        const uint8_t pack_root[32]) {
+    key_row *row = calloc(1, sizeof *row);
+    if (!row) return VDR_E_MEMORY;
+    row->domain = domain;
+    row->epoch = epoch;
+    memcpy(row->id_keys, id_keys, sizeof row->id_keys);
+    memcpy(row->pack_root, pack_root, 32);
+    pthread_mutex_lock(&reader->lock);
+    int result = reader->key_count < KEYS_MAX ? VDR_OK : VDR_E_ARGUMENT;
+    key_row **grown = result ? NULL : realloc(reader->keys, (reader->key_count + 1) * sizeof *grown);
+    if (grown) {
+        reader->keys = grown;
+        reader->keys[reader->key_count++] = row;
+    } else {
+        free(row);
+        if (!result) result = VDR_E_MEMORY;
+    }
+    pthread_mutex_unlock(&reader->lock);
+    return result;
+}
+
+/* ---- pack files ---- */
+
+static const key_row *keys_find(const vdr_reader *reader, uint32_t domain, uint32_t epoch) {
+    for (size_t i = 0; i < reader->key_count; i++)
+        if (reader->keys[i]->domain == domain && reader->keys[i]->epoch == epoch) return reader->keys[i];
+    return NULL;
+}
+
+static int file_open(vdr_reader *reader, uint32_t pack, pack_file **out) {
+    uint8_t id[16], material[48];
+    uint32_t domain, epoch;
+    if (vdr_index_pack_get(reader->index, pack, id, &domain, &epoch)) return VDR_E_MISSING;
+    const key_row *keys = keys_find(reader, domain, epoch);
+    if (!keys) return VDR_E_CRYPTO;
+    char path[64];
+    int n = snprintf(path, sizeof path, "%02x/", id[0]);
+    for (size_t i = 0; i < 16; i++) n += snprintf(path + n, sizeof path - (size_t)n, "%02x", id[i]);
+    snprintf(path + n, sizeof path - (size_t)n, ".pack");
+    pack_file *file = calloc(1, sizeof *file);
+    if (!file) return VDR_E_MEMORY;
+    file->pack = pack;
+    file->id_keys = keys->id_keys;
+    memcpy(material, keys->pack_root, 32);
+    memcpy(material + 32, id, 16);
+    vdr_blake3_derive("vdr 2026 pack key", material, sizeof material, file->key, 32);
+    explicit_bzero(material, sizeof material);
+    file->fd = openat(reader->packs_fd, path, O_RDONLY | O_CLOEXEC);
+    if (file->fd < 0) {
+        int error = errno == ENOENT ? VDR_E_MISSING : VDR_E_IO;
+        int saved = errno;
+        file_free(file);
+        errno = saved;
+        return error;
+    }
+    *out = file;
+    return VDR_OK;
+}
+
+/* The open file of a pack, for one user more. Opening happens under the lock: it is rare. */
+static int file_acquire(vdr_reader *reader, uint32_t pack, pack_file **out) {
+    pthread_mutex_lock(&reader->lock);
+    pack_file **set = reader->files[pack % FILE_SETS];
+    int result = VDR_OK;
+    pack_file *file = NULL;
+    size_t victim = FILE_WAYS;
+    for (size_t way = 0; way < FILE_WAYS; way++) {
+        if (set[way] && set[way]->pack == pack) file = set[way];
+        else if (!set[way] || (set[way]->users == 0 && (victim == FILE_WAYS || (set[victim] && set[way]->last_use < set[victim]->last_use))))
+            victim = way;
+    }
+    if (!file) {
+        result = file_open(reader, pack, &file);
+        if (!result && victim < FILE_WAYS) {
+            if (set[victim]) file_free(set[victim]);
+            set[victim] = file;
+            file->cached = true;
+        }
+    }
+    if (!result) {
+        file->users++;
+        file->last_use = ++reader->clock;
+        *out = file;
+    }
+    pthread_mutex_unlock(&reader->lock);
+    return result;
+}
+
+static void file_release(vdr_reader *reader, pack_file *file) {
+    pthread_mutex_lock(&reader->lock);
+    bool last = --file->users == 0 && !file->cached;
+    pthread_mutex_unlock(&reader->lock);
+    if (last) file_free(file);
+}
+
+static aead_link *aead_take(vdr_reader *reader, pack_file *file) {
+    pthread_mutex_lock(&reader->lock);
+    aead_link *link = file->free_aeads;
+    if (link) file->free_aeads = link->next;
+    pthread_mutex_unlock(&reader->lock);
+    if (link) return link;
+    link = malloc(sizeof *link);
+    if (!link) return NULL;
+    link->aead = vdr_aead_open(reader->encryption, file->key, (size_t)vdr_aead_key_bytes(reader->encryption));
+    if (!link->aead) {
+        free(link);
+        return NULL;
+    }
+    return link;
+}
+
+static void aead_give(vdr_reader *reader, pack_file *file, aead_link *link) {
+    if (!link) return;
+    pthread_mutex_lock(&reader->lock);
+    link->next = file->free_aeads;
+    file->free_aeads = link;
+    pthread_mutex_unlock(&reader->lock);
+}
+
+/* ---- fetching ---- */
+
+static worker *worker_take(vdr_reader *reader) {
+    pthread_mutex_lock(&reader->lock);
+    worker *w = reader->workers;
+    if (w) reader->workers = w->next;
+    pthread_mutex_unlock(&reader->lock);
+    if (w) return w;
+    w = calloc(1, sizeof *w);
+    if (!w) return NULL;
+    w->decoder = vdr_decoder_open();
+    if (!w->decoder) {
+        free(w);
+        return NULL;
+    }
+    return w;
+}
+
+static void worker_give(vdr_reader *reader, worker *w) {
+    pthread_mutex_lock(&reader->lock);
+    w->next = reader->workers;
+    reader->workers = w;
+    pthread_mutex_unlock(&reader->lock);
+}
+
+static bool worker_fit(worker *w, size_t count) {
+    if (count <= w->count_capacity) return true;
+    free(w->places);
+    free(w->order);
+    w->places = malloc(count * sizeof *w->places);
+    w->order = malloc(count * sizeof *w->order);
+    w->count_capacity = w->places && w->order ? count : 0;
+    return w->count_capacity != 0;
+}
+
+static bool span_fit(worker *w, size_t bytes) {
+    if (bytes <= w->span_capacity) return true;
+    free(w->span);
+    w->span = malloc(bytes);
+    w->span_capacity = w->span ? bytes : 0;
+    return w->span != NULL;
+}
+
+static bool is_before(const vdr_place *a, const vdr_place *b) {
+    return a->pack != b->pack ? a->pack < b->pack : a->offset < b->offset;
+}
+
+/* Order of reading. Chunks of one backup mostly stand in order already: then insertion costs one comparison each. */
+static void order_by_place(worker *w, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        size_t at = i;
+        while (at > 0 && is_before(&w->places[i], &w->places[w->order[at - 1]])) at--;
+        memmove(&w->order[at + 1], &w->order[at], (i - at) * sizeof *w->order);
+        w->order[at] = (uint32_t)i;
+    }
+}
+
+static uint64_t record_end(const vdr_place *place) {
+    return (uint64_t)place->offset + VDR_CHUNK_HEADER_BYTES + place->stored_bytes;
+}
+
+static int64_t read_full(int fd, uint8_t *out, size_t bytes, uint64_t offset) {
+    size_t got = 0;
+    while (got < bytes) {
+        ssize_t n = pread(fd, out + got, bytes - got, (off_t)(offset + got));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return VDR_E_IO;
+        if (n == 0) break;
+        got += (size_t)n;
+    }
+    return (int64_t)got;
+}
+
+typedef struct {
+    vdr_reader *reader;
+    worker *w;
+    const uint8_t *ids;
+    const uint64_t *offsets;
+    const uint32_t *capacities;
+    uint8_t *out;
+    uint32_t *lengths;
+    uint64_t bad;
+    uint32_t bad_pack;
+} fetch;
+
+/* Chunks order[from, to) stand close together in one pack: read them at once, open each. */
+static int fetch_span(fetch *f, pack_file *file, vdr_aead *aead, size_t from, size_t to) {
+    worker *w = f->w;
+    const vdr_place *first = &w->places[w->order[from]];
+    uint64_t end = 0;
+    for (size_t k = from; k < to; k++)
+        if (record_end(&w->places[w->order[k]]) > end) end = record_end(&w->places[w->order[k]]);
+    f->bad = w->order[from];
+    size_t bytes = (size_t)(end - first->offset);
+    if (!span_fit(w, bytes)) return VDR_E_MEMORY;
+    int64_t got = read_full(file->fd, w->span, bytes, first->offset);
+    if (got < 0) return (int)got;
+    count_add(&f->reader->counts.read_bytes, (uint64_t)got);
+    count_add(&f->reader->counts.chunks, to - from);
+    for (size_t k = from; k < to; k++) {
+        uint32_t i = w->order[k];
+        const vdr_place *place = &w->places[i];
+        size_t skip = place->offset - first->offset;
+        f->bad = i;
+        if ((int64_t)skip >= got) return VDR_E_CORRUPT;
+        int64_t n = vdr_chunk_open(aead, f->reader->encryption, w->decoder, w->span + skip, (size_t)got - skip, place->offset,
+                                   f->ids + 32 * (size_t)i, file->id_keys, f->out + f->offsets[i], f->capacities[i]);
+        if (n < 0) return (int)n;
+        f->lengths[i] = (uint32_t)n;
+    }
+    return VDR_OK;
+}
+
+/* Chunks order[from, to) stand in one pack. */
+static int fetch_pack(fetch *f, size_t from, size_t to) {
+    worker *w = f->w;
+    pack_file *file;
+    f->bad = w->order[from];
+    f->bad_pack = w->places[w->order[from]].pack;
+    int error = file_acquire(f->reader, f->bad_pack, &file);
+    if (error) return error;
+    aead_link *link = NULL;
+    if (f->reader->encryption != VDR_AEAD_NONE && !(link = aead_take(f->reader, file))) error = VDR_E_CRYPTO;
+    for (size_t k = from; !error && k < to;) {
+        size_t next = k + 1;
+        uint64_t start = w->places[w->order[k]].offset, end = record_end(&w->places[w->order[k]]);
+        while (next < to) {
+            const vdr_place *place = &w->places[w->order[next]];
+            if (place->offset > end + GAP_BYTES || record_end(place) - start > SPAN_BYTES) break;
+            if (record_end(place) > end) end = record_end(place);
+            next++;
+        }
+        error = fetch_span(f, file, link ? link->aead : NULL, k, next);
+        k = next;
+    }
+    int saved = errno;
+    aead_give(f->reader, file, link);
+    file_release(f->reader, file);
+    errno = saved;
+    return error;
+}
+
+static int fetch_all(fetch *f, size_t count) {
+    worker *w = f->w;
+    if (!worker_fit(w, count)) return VDR_E_MEMORY;
+    vdr_index_find(f->reader->index, f->ids, count, w->places);
+    for (size_t i = 0; i < count; i++) {
+        f->bad = i;
+        f->bad_pack = VDR_INDEX_NO_PACK;
+        if (w->places[i].pack == VDR_INDEX_NO_PACK) return VDR_E_MISSING;
+        if (w->places[i].plain_bytes > f->capacities[i]) return VDR_E_SPACE;
+        if (w->places[i].stored_bytes > VDR_CHUNK_BYTES_MAX + VDR_AEAD_TAG_BYTES) return VDR_E_CORRUPT;
+    }
+    order_by_place(w, count);
+    int error = VDR_OK;
+    for (size_t from = 0; !error && from < count;) {
+        size_t to = from + 1;
+        while (to < count && w->places[w->order[to]].pack == w->places[w->order[from]].pack) to++;
+        error = fetch_pack(f, from, to);
+        from = to;
+    }
+    return error;
+}
+
+int64_t vdr_reader_fetch(vdr_reader *reader, const uint8_t *ids, size_t count, const uint64_t *offsets,
+                         const uint32_t *capacities, uint8_t *out, uint32_t *lengths, uint64_t *bad, uint32_t *bad_pack) {
+    if (!count) return 0;
+    worker *w = worker_take(reader);
+    *bad = 0;
+    *bad_pack = VDR_INDEX_NO_PACK;
+    if (!w) return VDR_E_MEMORY;
+    fetch f = {.reader = reader, .w = w, .ids = ids, .offsets = offsets, .capacities = capacities, .out = out, .lengths = lengths};
+    int error = fetch_all(&f, count);
+    /* A pack may have been replaced between the look-up and the read: its chunks stand elsewhere now. */
+    if (error == VDR_E_MISSING) error = fetch_all(&f, count);
+    int saved = errno;
+    worker_give(reader, w);
+    errno = saved;
+    *bad = f.bad;
+    *bad_pack = f.bad_pack;
+    return error ? error : (int64_t)count;
+}
+
+/* ---- cache ---- */
+
+static shard *shard_of(vdr_reader *reader, const uint8_t *id) { return &reader->shards[id[16] % CACHE_SHARDS]; }
+
+static vdr_pin **bucket_of(shard *s, const uint8_t *id) {
+    uint64_t word;
+    memcpy(&word, id, 8);
+    return &s->buckets[word & (s->bucket_count - 1)];
+}
+
+static vdr_pin *shard_find(shard *s, const uint8_t *id) {
+    vdr_pin *pin = *bucket_of(s, id);
+    while (pin && memcmp(pin->id, id, 32)) pin = pin->chain;
+    return pin;
+}
+
+static void lru_remove(vdr_pin *pin) {
+    pin->older->newer = pin->newer;
+    pin->newer->older = pin->older;
+}
+
+static void pin_use(vdr_pin *pin) {
+    if (pin->users++ == 0) lru_remove(pin);
+}
+
+static void shard_evict(shard *s) {
+    while (s->bytes > s->bytes_max && s->lru.newer != &s->lru) {
+        vdr_pin *pin = s->lru.newer;
+        lru_remove(pin);
+        vdr_pin **link = bucket_of(s, pin->id);
+        while (*link != pin) link = &(*link)->chain;
+        *link = pin->chain;
+        s->bytes -= pin->bytes;
+        free(pin);
+    }
+}
+
+static vdr_pin *pin_load(vdr_reader *reader, const uint8_t id[32], int *error) {
+    vdr_place place;
+    uint64_t offset = 0, bad;
+    uint32_t length, bad_pack;
+    *error = VDR_E_MISSING;
+    if (!vdr_index_find(reader->index, id, 1, &place)) return NULL;
+    *error = VDR_E_CORRUPT;
+    if (place.plain_bytes > VDR_CHUNK_BYTES_MAX) return NULL;
+    *error = VDR_E_MEMORY;
+    vdr_pin *pin = malloc(sizeof *pin + place.plain_bytes);
+    if (!pin) return NULL;
+    int64_t n = vdr_reader_fetch(reader, id, 1, &offset, &place.plain_bytes, pin->data, &length, &bad, &bad_pack);
+    if (n < 0) {
+        int saved = errno;
+        free(pin);
+        errno = saved;
+        *error = (int)n;
+        return NULL;
+    }
+    memcpy(pin->id, id, 32);
+    pin->bytes = length;
+    pin->users = 1;
+    return pin;
+}
+
+vdr_pin *vdr_reader_pin(vdr_reader *reader, const uint8_t id[32], int *error) {
+    shard *s = shard_of(reader, id);
+    pthread_mutex_lock(&s->lock);
+    vdr_pin *pin = shard_find(s, id);
+    if (pin) pin_use(pin);
+    pthread_mutex_unlock(&s->lock);
+    if (pin) {
+        count_add(&reader->counts.cache_hits, 1);
+        return pin;
+    }
+    count_add(&reader->counts.cache_misses, 1);
+    pin = pin_load(reader, id, error);
+    if (!pin) return NULL;
+    pthread_mutex_lock(&s->lock);
+    vdr_pin *other = shard_find(s, id);
+    if (other) { /* another thread was quicker */
+        free(pin);
+        pin = other;
+        pin_use(pin);
+    } else {
+        vdr_pin **bucket = bucket_of(s, id);
+        pin->chain = *bucket;
+        *bucket = pin;
+        s->bytes += pin->bytes;
+        shard_evict(s);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return pin;
+}
+
+const uint8_t *vdr_pin_data(const vdr_pin *pin) { return pin->data; }
+
+uint32_t vdr_pin_bytes(const vdr_pin *pin) { return pin->bytes; }
+
+void vdr_reader_unpin(vdr_reader *reader, vdr_pin *pin) {
+    shard *s = shard_of(reader, pin->id);
+    pthread_mutex_lock(&s->lock);
+    if (--pin->users == 0) {
+        pin->newer = &s->lru;
+        pin->older = s->lru.older;
+        s->lru.older->newer = pin;
+        s->lru.older = pin;
+        shard_evict(s);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+void vdr_reader_statistics(vdr_reader *reader, vdr_reader_counts *counts) {
+    *counts = (vdr_reader_counts){
+        .chunks = __atomic_load_n(&reader->counts.chunks, __ATOMIC_RELAXED),
+        .read_bytes = __atomic_load_n(&reader->counts.read_bytes, __ATOMIC_RELAXED),
+        .cache_hits = __atomic_load_n(&reader->counts.cache_hits, __ATOMIC_RELAXED),
+        .cache_misses = __atomic_load_n(&reader->counts.cache_misses, __ATOMIC_RELAXED),
+    };
+    for (size_t i = 0; i < CACHE_SHARDS; i++) {
+        pthread_mutex_lock(&reader->shards[i].lock);
+        counts->cached_bytes += reader->shards[i].bytes;
+        pthread_mutex_unlock(&reader->shards[i].lock);
+    }
+}
