@@ -1,5 +1,6 @@
 """How Python memory reaches the C core: any contiguous buffer, without a copy."""
 
+from array import array
 from mmap import mmap
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Quoted: importing numpy would double the start-up time of commands that never use it.
-Buffer: TypeAlias = "bytes | bytearray | memoryview | mmap | NDArray[Any]"
+Buffer: TypeAlias = "bytes | bytearray | memoryview | mmap | array[Any] | NDArray[Any]"
 
 
 def readable(data: Buffer, item: str = "uint8_t") -> Any:
@@ -24,7 +25,7 @@ def writable(data: Buffer, item: str = "uint8_t") -> Any:
 
 def key(data: Buffer, key_bytes: int) -> Any:
     """C array over a key, checked to have exactly `key_bytes` bytes."""
-    array = readable(data)
-    if len(array) != key_bytes:
-        raise ValueError(f"a key of {key_bytes} bytes is needed, not {len(array)}")
-    return array
+    view = readable(data)
+    if len(view) != key_bytes:
+        raise ValueError(f"a key of {key_bytes} bytes is needed, not {len(view)}")
+    return view

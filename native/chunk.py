@@ -29,6 +29,7 @@ def name_blocks(data: Buffer, block_bytes: int, id_key: bytes, zero: bytearray, 
 def read_blocks(
     fd: int,
     offset_bytes: int,
+    *,
     data: bytearray | memoryview,
     block_bytes: int,
     id_key: bytes,
@@ -67,11 +68,11 @@ class Encoder:
         *,
         kind: int,
         out: bytearray | memoryview,
-        select: Buffer | None = None,
+        select: "Buffer | None" = None,
     ) -> tuple[bytes, int]:
         """Encode the selected pieces of `data` into `out`; returns the table and the bytes written.
 
-        `offsets` is a buffer of uint64, `lengths` of uint32; `select` holds a byte for each piece, None takes all.
+        `offsets` is a buffer of uint64, `lengths` of uint32; `select` holds a byte a piece, None takes all.
         """
         array, room = buffer.readable(data), buffer.writable(out)
         starts, sizes = buffer.readable(offsets, "uint64_t"), buffer.readable(lengths, "uint32_t")
@@ -103,7 +104,7 @@ class Decoder:
         self.handle: Any = ffi.gc(handle, lib.vdr_decoder_close)
 
     def check(self, ids: Buffer, table: Buffer, payload: Buffer, id_keys: bytes) -> int | None:
-        """Check that each chunk decodes to what its id names: None, or the number of the first that does not."""
+        """Check that each chunk decodes to what its id names: None, or the number of the first that fails."""
         id_array, entries = buffer.readable(ids), buffer.readable(table, "vdr_chunk_entry")
         data, keys = buffer.readable(payload), buffer.key(id_keys, KEY_TABLE_BYTES)
         count = len(entries)
@@ -117,7 +118,7 @@ class Decoder:
         return None
 
 
-def sealed_bytes(table: Buffer, skip: Buffer | None, encryption: int) -> int:
+def sealed_bytes(table: Buffer, skip: "Buffer | None", encryption: int) -> int:
     """Bytes of the records that `seal` would write. NativeError 'argument' when an entry is out of bounds."""
     entries = buffer.readable(table, "vdr_chunk_entry")
     flags = ffi.NULL if skip is None else buffer.readable(skip)

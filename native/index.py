@@ -68,7 +68,7 @@ class Index:
         check(lib.vdr_index_segment_drop(self.handle, segment), "index segment")
 
     def insert(self, ids: Buffer, places: Buffer) -> int:
-        """Put entries in the table; returns how many were new. `places` holds 16 bytes for each 32 of `ids`."""
+        """Put entries in the table (16 bytes of `places` for 32 of `ids`); returns how many were new."""
         id_array, place_array = buffer.readable(ids), buffer.readable(places, "vdr_place")
         count = len(id_array) // ID_BYTES
         if len(place_array) != count:
@@ -97,7 +97,7 @@ class Index:
         lib.vdr_index_touch_clear(self.handle)
 
     def write(self, segments: list[int], *, from_table: bool, translate: Buffer, fd: int, offset: int) -> int:
-        """Write merged, sorted entries to `fd`; `translate` maps pack numbers (uint32, NO_PACK leaves out)."""
+        """Write merged, sorted entries; `translate` maps pack numbers (uint32, NO_PACK leaves out)."""
         table = buffer.readable(translate, "uint32_t")
         handles = ffi.new("int64_t[]", segments)
         result = lib.vdr_index_write(

@@ -12,7 +12,7 @@ from native.index import NO_PACK, Index
 
 
 class FetchFailed(Exception):
-    """A chunk cannot be read: its place in the request, the stable code of the error, and its pack's number."""
+    """A chunk cannot be read: its place in the request, the error's stable code, its pack's number."""
 
     def __init__(self, position: int, code: str, pack: int | None, errno: int) -> None:
         super().__init__(f"chunk {position}: {code}")
@@ -44,7 +44,7 @@ class Reader:
     def fetch_into(
         self, ids: Buffer, out: bytearray | memoryview, offsets: Buffer, capacities: Buffer
     ) -> Buffer:
-        """Read chunks to their offsets in `out` (uint64; room in `capacities`, uint32); returns lengths, uint32."""
+        """Read chunks to uint64 `offsets` of `out`, uint32 `capacities` long at most; returns uint32 lengths."""
         id_array, room = buffer.readable(ids), buffer.writable(out)
         starts, sizes = buffer.readable(offsets, "uint64_t"), buffer.readable(capacities, "uint32_t")
         count = len(sizes)
@@ -53,18 +53,20 @@ class Reader:
         if count and max(o + n for o, n in zip(starts, sizes, strict=True)) > len(room):
             raise ValueError("a chunk would lie outside the buffer")
         lengths = bytearray(4 * count)
-        self._fetch(id_array, count, starts, sizes, room, buffer.writable(lengths, "uint32_t"))
+        self._fetch(id_array, starts, sizes, room=room, lengths=buffer.writable(lengths, "uint32_t"))
         return lengths
 
-    def _fetch(self, ids: Any, count: int, starts: Any, sizes: Any, room: Any, lengths: Any) -> None:
+    def _fetch(self, ids: Any, starts: Any, sizes: Any, *, room: Any, lengths: Any) -> None:
         bad, bad_pack = ffi.new("uint64_t *"), ffi.new("uint32_t *")
-        result = lib.vdr_reader_fetch(self.handle, ids, count, starts, sizes, room, lengths, bad, bad_pack)
+        result = lib.vdr_reader_fetch(
+            self.handle, ids, len(sizes), starts, sizes, room, lengths, bad, bad_pack
+        )
         if result < 0:
             code = ffi.string(lib.vdr_err_name(result)).decode()
             pack = None if bad_pack[0] == NO_PACK else int(bad_pack[0])
             raise FetchFailed(int(bad[0]), code, pack, ffi.errno)
 
-    def fetch(self, ids: Buffer, plain_bytes: array[int]) -> list[bytes]:
+    def fetch(self, ids: Buffer, plain_bytes: "array[int]") -> list[bytes]:
         """Plain bytes of chunks, in order; `plain_bytes` ('I') are their lengths as the index has them."""
         id_array, sizes = buffer.readable(ids), buffer.readable(plain_bytes, "uint32_t")
         count = len(sizes)
@@ -78,7 +80,7 @@ class Reader:
         # Not bytearray: clearing the memory first would cost as much as decrypting into it.
         room = _uncleared("uint8_t[]", total)
         lengths = ffi.new("uint32_t[]", count)
-        self._fetch(id_array, count, starts, sizes, room, lengths)
+        self._fetch(id_array, starts, sizes, room=room, lengths=lengths)
         view = ffi.buffer(room)
         return [view[s : s + n] for s, n in zip(starts, lengths, strict=True)]
 
