@@ -3,7 +3,7 @@
 Knows nothing of where the bytes come from: images, points, overlays and platforms implement it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -11,6 +11,21 @@ from native.disk import EXTENT_DATA, EXTENT_HOLE, EXTENT_ZERO, Disk
 from vdrd.model.extents import Extent, ExtentKind
 
 _KINDS = {EXTENT_DATA: ExtentKind.DATA, EXTENT_ZERO: ExtentKind.ZERO, EXTENT_HOLE: ExtentKind.HOLE}
+
+
+def extents_of(ranges: Iterable[tuple[int, int, int]]) -> Iterator[Extent]:
+    """Extents of native (offset, length, kind) ranges; those of one kind that touch become one."""
+    pending: Extent | None = None
+    for offset, length, code in ranges:
+        kind = _KINDS[code]
+        if pending is not None and pending.kind is kind and pending.end_bytes == offset:
+            pending = Extent(pending.offset_bytes, pending.length_bytes + length, kind)
+            continue
+        if pending is not None:
+            yield pending
+        pending = Extent(offset, length, kind)
+    if pending is not None:
+        yield pending
 
 
 class DiskSource(Protocol):
@@ -82,17 +97,7 @@ class NativeDisk:
 
     def extents(self, offset_bytes: int, length_bytes: int) -> Iterator[Extent]:
         """See DiskSource."""
-        pending: Extent | None = None
-        for offset, length, code in self._disk.extents(offset_bytes, length_bytes):
-            kind = _KINDS[code]
-            if pending is not None and pending.kind is kind:
-                pending = Extent(pending.offset_bytes, pending.length_bytes + length, kind)
-                continue
-            if pending is not None:
-                yield pending
-            pending = Extent(offset, length, kind)
-        if pending is not None:
-            yield pending
+        return extents_of(self._disk.extents(offset_bytes, length_bytes))
 
     def write(self, offset_bytes: int, data: bytes | bytearray | memoryview) -> None:
         """See WritableDisk. OSError EROFS when opened read-only."""

@@ -90,6 +90,15 @@ class TargetRefused(VdrError):
     exit_code = ExitCode.REFUSED
 
 
+class OverlayRefused(VdrError):
+    """An overlay (the writes over a disk that is exported or mounted) cannot be used."""
+
+    code = "overlay-refused"
+    template = "will not use the overlay {path}: {reason}"
+    hint = "give another cache directory, or take this one away if its writes are not needed"
+    exit_code = ExitCode.REFUSED
+
+
 class StorageLocked(VdrError):
     """Another process has the storage open for writing."""
 

@@ -1,0 +1,276 @@
+/* The overlay against a plain buffer as model: random reads, writes, zeros, flushes, reopens, many block sizes. */
+#undef NDEBUG
+#define _GNU_SOURCE
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "disk_file.h"
+#include "disk_memory.h"
+#include "err.h"
+#include "overlay.h"
+
+static uint64_t seed = 88172645463325252u;
+
+static uint64_t random_below(uint64_t bound)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed % bound;
+}
+
+static int temporary_file(void)
+{
+    char name[] = "/tmp/vdr-test-overlay-XXXXXX";
+    int fd = mkstemp(name);
+    assert(fd >= 0 && unlink(name) == 0);
+    return fd;
+}
+
+typedef struct {
+    int data_fd, bitmap_fd;
+    vdr_disk *lower, *disk;
+    uint64_t size_bytes;
+    uint8_t *model, *buffer;
+} fixture;
+
+static void fixture_open(fixture *f, uint64_t size_bytes, uint32_t block_bytes)
+{
+    vdr_overlay_identity identity = {.overlay_id = "sixteen bytes...", .size_bytes = size_bytes,
+                                     .block_bytes = block_bytes};
+    *f = (fixture){temporary_file(), temporary_file(), NULL, NULL, size_bytes, calloc(1, size_bytes),
+                   malloc(size_bytes)};
+    assert(vdr_disk_memory_open(size_bytes, &f->lower) == VDR_OK);
+    for (uint64_t i = size_bytes / 4; i < size_bytes / 2; i++)
+        f->model[i] = (uint8_t)(i * 31 + i / 256 + 1);
+    assert(vdr_disk_write(f->lower, size_bytes / 4, f->model + size_bytes / 4, size_bytes / 4) == VDR_OK);
+    assert(vdr_overlay_create(f->data_fd, f->bitmap_fd, &identity) == VDR_OK);
+    assert(vdr_overlay_open(f->lower, f->data_fd, f->bitmap_fd, &f->disk) == VDR_OK);
+}
+
+static void fixture_close(fixture *f)
+{
+    vdr_disk_close(f->disk);
+    vdr_disk_close(f->lower);
+    close(f->data_fd);
+    close(f->bitmap_fd);
+    free(f->model);
+    free(f->buffer);
+}
+
+static void check_extents_are_true(fixture *f)
+{
+    vdr_extent extents[3];
+    uint64_t next = 0;
+    while (next < f->size_bytes) {
+        int64_t count = vdr_disk_extents(f->disk, next, f->size_bytes - next, extents, 3);
+        assert(count > 0);
+        for (int64_t i = 0; i < count; i++) {
+            assert(extents[i].offset_bytes == next);
+            next += extents[i].length_bytes;
+            for (uint64_t b = extents[i].offset_bytes; extents[i].kind != VDR_EXTENT_DATA && b < next; b++)
+                assert(f->model[b] == 0);
+        }
+    }
+    assert(next == f->size_bytes);
+}
+
+static void check_random_operations(uint64_t size_bytes, uint32_t block_bytes)
+{
+    fixture f;
+    fixture_open(&f, size_bytes, block_bytes);
+    for (int step = 0; step < 600; step++) {
+        uint64_t offset = random_below(size_bytes), most = size_bytes - offset;
+        uint64_t length = 1 + random_below(random_below(4) ? (most < 9000 ? most : 9000) : most);
+        switch (random_below(8)) {
+        case 0:
+            assert(vdr_disk_zero(f.disk, offset, length) == VDR_OK);
+            memset(f.model + offset, 0, length);
+            break;
+        case 1:
+            assert(vdr_disk_flush(f.disk) == VDR_OK);
+            break;
+        case 2:
+            if (random_below(4) == 0) {
+                vdr_disk_close(f.disk);
+                assert(vdr_overlay_open(f.lower, f.data_fd, f.bitmap_fd, &f.disk) == VDR_OK);
+            }
+            break;
+        case 3: case 4:
+            assert(vdr_disk_read(f.disk, offset, f.buffer, length) == VDR_OK);
+            assert(memcmp(f.buffer, f.model + offset, length) == 0);
+            break;
+        default:
+            for (uint64_t i = 0; i < length; i++)
+                f.model[offset + i] = (uint8_t)(random_below(255) + 1);
+            assert(vdr_disk_write(f.disk, offset, f.model + offset, length) == VDR_OK);
+        }
+    }
+    assert(vdr_disk_read(f.disk, 0, f.buffer, size_bytes) == VDR_OK);
+    assert(memcmp(f.buffer, f.model, size_bytes) == 0);
+    check_extents_are_true(&f);
+    /* The disk below is as it was. */
+    assert(vdr_disk_read(f.lower, 0, f.buffer, size_bytes) == VDR_OK);
+    for (uint64_t i = size_bytes / 4; i < size_bytes / 2; i++)
+        assert(f.buffer[i] == (uint8_t)(i * 31 + i / 256 + 1));
+    fixture_close(&f);
+}
+
+static void check_discard_of_an_empty_disk_costs_nothing(void)
+{
+    vdr_overlay_identity identity = {.size_bytes = (uint64_t)64 << 40, .block_bytes = 4096};
+    int data_fd = temporary_file(), bitmap_fd = temporary_file();
+    char name[] = "/tmp/vdr-test-overlay-XXXXXX";
+    int lower_fd = mkstemp(name);
+    vdr_disk *disk;
+    /* ext4 ends at 16 TiB: take the largest disk that this file system can hold. */
+    while (ftruncate(lower_fd, (off_t)identity.size_bytes + 8192))
+        identity.size_bytes /= 2;
+    assert(identity.size_bytes >= (uint64_t)1 << 40 && ftruncate(lower_fd, (off_t)identity.size_bytes) == 0);
+    vdr_disk *lower;
+    assert(vdr_disk_file_open(lower_fd, 0, &lower) == VDR_OK);
+    assert(vdr_overlay_create(data_fd, bitmap_fd, &identity) == VDR_OK);
+    assert(vdr_overlay_open(lower, data_fd, bitmap_fd, &disk) == VDR_OK);
+    assert(vdr_disk_zero(disk, 0, identity.size_bytes) == VDR_OK);
+    vdr_overlay_statistics statistics;
+    assert(vdr_overlay_statistics_get(disk, &statistics) == VDR_OK && statistics.blocks == 0);
+    assert(vdr_disk_write(disk, identity.size_bytes - 5000, "far", 3) == VDR_OK);
+    vdr_extent extents[4];
+    assert(vdr_overlay_changed(disk, 0, identity.size_bytes, extents, 4) == 1);
+    assert(extents[0].offset_bytes == identity.size_bytes - 8192 && extents[0].length_bytes == 4096);
+    assert(vdr_overlay_changed(lower, 0, 1, extents, 4) == VDR_E_ARGUMENT);
+    vdr_disk_close(disk);
+    vdr_disk_close(lower);
+    unlink(name);
+    close(lower_fd);
+    close(data_fd);
+    close(bitmap_fd);
+}
+
+static void check_wrong_files_are_refused(void)
+{
+    fixture f, other;
+    vdr_disk *disk, *larger;
+    uint8_t byte;
+    fixture_open(&f, 1 << 20, 4096);
+    fixture_open(&other, 1 << 20, 4096);
+    vdr_overlay_identity identity = {.overlay_id = "another overlay", .size_bytes = 1 << 20, .block_bytes = 4096};
+    assert(vdr_overlay_create(other.data_fd, other.bitmap_fd, &identity) == VDR_OK);
+    assert(vdr_overlay_open(f.lower, other.data_fd, f.bitmap_fd, &disk) == VDR_E_CORRUPT);
+    assert(vdr_disk_memory_open(2 << 20, &larger) == VDR_OK);
+    assert(vdr_overlay_open(larger, f.data_fd, f.bitmap_fd, &disk) == VDR_E_ARGUMENT);
+    vdr_disk_close(larger);
+    /* One flipped bit anywhere in the header is found; a newer version is told apart. */
+    for (off_t at = 0; at < 4096; at += 37) {
+        assert(pread(f.bitmap_fd, &byte, 1, at) == 1);
+        byte ^= 16;
+        assert(pwrite(f.bitmap_fd, &byte, 1, at) == 1);
+        assert(vdr_overlay_identify(f.bitmap_fd, &identity) == VDR_E_CORRUPT);
+        byte ^= 16;
+        assert(pwrite(f.bitmap_fd, &byte, 1, at) == 1);
+    }
+    assert(vdr_overlay_identify(f.bitmap_fd, &identity) == VDR_OK);
+    assert(ftruncate(f.bitmap_fd, 4096 + 8191) == 0);
+    assert(vdr_overlay_identify(f.bitmap_fd, &identity) == VDR_E_CORRUPT);
+    identity.block_bytes = 3000;
+    assert(vdr_overlay_create(f.data_fd, f.bitmap_fd, &identity) == VDR_E_ARGUMENT);
+    fixture_close(&f);
+    fixture_close(&other);
+}
+
+static void check_lower_read_failure_changes_nothing(void)
+{
+    fixture f;
+    uint8_t byte;
+    fixture_open(&f, 1 << 20, 4096);
+    assert(vdr_disk_memory_fail_reads(f.lower, 0, 8192, VDR_E_CORRUPT) == VDR_OK);
+    assert(vdr_disk_write(f.disk, 10, "x", 1) == VDR_E_CORRUPT);
+    assert(vdr_disk_read(f.disk, 0, &byte, 1) == VDR_E_CORRUPT);
+    /* A whole block needs nothing from below. */
+    memset(f.buffer, 7, 4096);
+    assert(vdr_disk_write(f.disk, 4096, f.buffer, 4096) == VDR_OK);
+    assert(vdr_disk_read(f.disk, 5000, &byte, 1) == VDR_OK && byte == 7);
+    assert(vdr_disk_memory_fail_reads(f.lower, 0, 0, 0) == VDR_OK);
+    assert(vdr_disk_read(f.disk, 10, &byte, 1) == VDR_OK && byte == 0);
+    fixture_close(&f);
+}
+
+typedef struct {
+    fixture *f;
+    unsigned number;
+} writer;
+
+/* Each thread owns every fourth run of 512 bytes, so that threads meet inside blocks. */
+static void *write_own_sectors(void *argument)
+{
+    writer *self = argument;
+    uint8_t sector[512], back[512];
+    for (uint64_t at = self->number * 512; at + 512 <= self->f->size_bytes; at += 4 * 512) {
+        memset(sector, (int)(self->number + 1), sizeof sector);
+        assert(vdr_disk_write(self->f->disk, at, sector, sizeof sector) == VDR_OK);
+        if (at % 16384 == 0)
+            assert(vdr_disk_flush(self->f->disk) == VDR_OK);
+        assert(vdr_disk_read(self->f->disk, at, back, sizeof back) == VDR_OK);
+        assert(memcmp(sector, back, sizeof back) == 0);
+    }
+    return NULL;
+}
+
+static void check_threads_in_one_block_lose_nothing(void)
+{
+    fixture f;
+    pthread_t threads[4];
+    writer writers[4];
+    fixture_open(&f, 1 << 20, 4096);
+    for (unsigned i = 0; i < 4; i++) {
+        writers[i] = (writer){&f, i};
+        assert(pthread_create(&threads[i], NULL, write_own_sectors, &writers[i]) == 0);
+    }
+    for (unsigned i = 0; i < 4; i++)
+        assert(pthread_join(threads[i], NULL) == 0);
+    assert(vdr_disk_read(f.disk, 0, f.buffer, f.size_bytes) == VDR_OK);
+    for (uint64_t i = 0; i < f.size_bytes; i++)
+        assert(f.buffer[i] == i / 512 % 4 + 1);
+    fixture_close(&f);
+}
+
+static void check_full_file_system_is_clean(void)
+{
+    fixture f;
+    fixture_open(&f, 4 << 20, 4096);
+    struct rlimit unlimited, small = {3 << 20, RLIM_INFINITY};
+    assert(getrlimit(RLIMIT_FSIZE, &unlimited) == 0);
+    signal(SIGXFSZ, SIG_IGN);
+    memset(f.buffer, 9, 4096);
+    assert(vdr_disk_write(f.disk, 0, f.buffer, 4096) == VDR_OK);
+    assert(setrlimit(RLIMIT_FSIZE, &small) == 0);
+    assert(vdr_disk_write(f.disk, 3 << 20, f.buffer, 4096) == VDR_E_IO && errno == EFBIG);
+    assert(setrlimit(RLIMIT_FSIZE, &unlimited) == 0);
+    uint8_t byte;
+    assert(vdr_disk_read(f.disk, 3 << 20, &byte, 1) == VDR_OK && byte == 0);
+    assert(vdr_disk_write(f.disk, 3 << 20, f.buffer, 4096) == VDR_OK && vdr_disk_flush(f.disk) == VDR_OK);
+    assert(vdr_disk_read(f.disk, 3 << 20, &byte, 1) == VDR_OK && byte == 9);
+    fixture_close(&f);
+}
+
+int main(void)
+{
+    check_random_operations(300001, 4096);
+    check_random_operations(1 << 20, 512);
+    check_random_operations(200000, 65536);
+    check_random_operations(1000, 4096);
+    check_discard_of_an_empty_disk_costs_nothing();
+    check_wrong_files_are_refused();
+    check_lower_read_failure_changes_nothing();
+    check_threads_in_one_block_lose_nothing();
+    check_full_file_system_is_clean();
+    puts("overlay: ok");
+    return 0;
+}
