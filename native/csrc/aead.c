@@ -6,9 +6,11 @@
 #include <string.h>
 
 #include "err.h"
+#include "sm4.h"
 
 struct vdr_aead {
     int algorithm;
+    vdr_sm4 *sm4;
     EVP_CIPHER_CTX *encrypt, *decrypt; /* AES: the key is expanded once, each message only sets its nonce */
 };
 
@@ -53,8 +55,8 @@ vdr_aead *vdr_aead_open(int algorithm, const uint8_t *key, size_t key_bytes) {
     int result = VDR_OK;
     if (algorithm == VDR_AEAD_AES_256_GCM)
         result = aes_open(aead, key);
-    else if (algorithm == VDR_AEAD_SM4_GCM)
-        result = VDR_E_CRYPTO;
+    else if (algorithm == VDR_AEAD_SM4_GCM && (aead->sm4 = vdr_sm4_open(vdr_sm4_best(), key)) == NULL)
+        result = VDR_E_MEMORY;
     if (result < 0) {
         vdr_aead_close(aead);
         return NULL;
@@ -65,6 +67,7 @@ vdr_aead *vdr_aead_open(int algorithm, const uint8_t *key, size_t key_bytes) {
 void vdr_aead_close(vdr_aead *aead) {
     if (aead == NULL)
         return;
+    vdr_sm4_close(aead->sm4);
     EVP_CIPHER_CTX_free(aead->encrypt); /* wipes the expanded key */
     EVP_CIPHER_CTX_free(aead->decrypt);
     OPENSSL_cleanse(aead, sizeof *aead);
@@ -114,6 +117,8 @@ int64_t vdr_aead_seal(vdr_aead *aead, const uint8_t nonce[12], const uint8_t *aa
         return VDR_E_ARGUMENT;
     if (aead->algorithm == VDR_AEAD_AES_256_GCM)
         return aes_seal(aead, nonce, aad, aad_bytes, in, bytes, out);
+    if (aead->algorithm == VDR_AEAD_SM4_GCM)
+        return vdr_sm4_seal(aead->sm4, nonce, aad, aad_bytes, in, bytes, out);
     if (out != in && bytes > 0)
         memcpy(out, in, bytes);
     return (int64_t)bytes;
@@ -128,6 +133,8 @@ int64_t vdr_aead_unseal(vdr_aead *aead, const uint8_t nonce[12], const uint8_t *
         return VDR_E_ARGUMENT;
     if (aead->algorithm == VDR_AEAD_AES_256_GCM)
         return aes_unseal(aead, nonce, aad, aad_bytes, in, bytes - tag_bytes, out);
+    if (aead->algorithm == VDR_AEAD_SM4_GCM)
+        return vdr_sm4_unseal(aead->sm4, nonce, aad, aad_bytes, in, bytes, out);
     if (out != in && bytes > 0)
         memcpy(out, in, bytes);
     return (int64_t)bytes;
