@@ -1,7 +1,7 @@
 """Messages every connection speaks: greeting, envelopes of control links, enrolment, data channels.
 
-`docs/formats/wire.md` describes each field and a test holds it to this file. What travels inside a request or a
-notification is a family of its own (`schemas/control.py`, `schemas/api.py`); this file does not know them.
+`docs/formats/wire.md` describes each field and a test holds it to this file. What travels inside a request or
+a notification is a family of its own (`schemas/control.py`, `schemas/api.py`); this file does not know them.
 
 Rules for change: a field is only ever added, at the end and with a default; a reader ignores fields it does
 not know. A message or field that changes meaning gets a new tag. `PROTOCOL_VERSION` grows when an old peer
@@ -179,18 +179,6 @@ class Opened(Message, frozen=True, tag="opened"):
     """True when Claim, Put and Commit are allowed (a backup), False for a restore."""
 
 
-class MoreTickets(Message, frozen=True, tag="more"):
-    """Wants tickets for further channels of the same run."""
-
-    count: Annotated[int, Meta(ge=1, le=16)]
-
-
-class Tickets(Message, frozen=True, tag="tickets"):
-    """One-time tickets for further channels."""
-
-    tickets: list[Annotated[bytes, Meta(min_length=32, max_length=32)]]
-
-
 class Claim(Message, frozen=True, tag="claim"):
     """Which of these chunks shall I send?"""
 
@@ -272,7 +260,7 @@ GREETINGS = Hello | Welcome | Refused
 ENVELOPES = Request | Reply | Fault | Withdraw | Notify | Ping | Pong | Goodbye
 ENROLMENT = Enrol | Enrolled | Refused
 DATA = (
-    Open | Opened | MoreTickets | Tickets | Claim | Claimed | Put | PutDone | Fetch | Chunks
+    Open | Opened | Claim | Claimed | Put | PutDone | Fetch | Chunks
     | Commit | Committed | Report | Working | Abort | Fault | Goodbye
 )  # fmt: skip
 
@@ -281,7 +269,7 @@ FAMILIES = {
     "enrolment": (Enrol, Enrolled),
     "control envelopes": (Request, Reply, Fault, Withdraw, Notify, Ping, Pong, Goodbye),
     "data channels": (
-        Open, Opened, MoreTickets, Tickets, Claim, Claimed, Put, PutDone, Fetch, Chunks,
+        Open, Opened, Claim, Claimed, Put, PutDone, Fetch, Chunks,
         Commit, Committed, Report, Working, Abort,
     ),
 }  # fmt: skip

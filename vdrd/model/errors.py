@@ -191,6 +191,96 @@ class ProtocolViolation(VdrError):
     template = "peer {peer} broke the protocol: {reason}"
 
 
+class MessageTooLarge(BadInput):
+    """A message does not fit into a frame. Nothing was sent."""
+
+    code = "message-too-large"
+    template = "a message of {found_bytes} bytes does not fit into a frame of {max_bytes} bytes"
+    hint = "ask for less at once"
+
+
+class VersionUnsupported(VdrError):
+    """Two programs have no protocol version in common."""
+
+    code = "version-unsupported"
+    template = "the peer speaks protocol {peer_min} to {peer_max}, this program {own_min} to {own_max}"
+    hint = "bring server, nodes and agents to the same release, the server first"
+
+
+class PeerFailed(VdrError):
+    """The peer reported an error that this program does not know, or one of its inside."""
+
+    code = "peer-failed"
+    template = "{message}"
+    hint = "{remedy}"
+
+
+class PeerBusy(VdrError):
+    """The peer has as much to do as it takes on at once."""
+
+    code = "peer-busy"
+    template = "{peer} is busy"
+    hint = "try again later"
+    retryable = True
+
+
+class CertificateRefused(NotAuthorised):
+    """A certificate does not prove what it must."""
+
+    code = "certificate-refused"
+    template = "certificate of {peer} refused: {reason}"
+    hint = "enrol that machine again, or correct the address if it is another machine"
+
+
+class RequestRefused(BadInput):
+    """A certificate request cannot be signed."""
+
+    code = "certificate-request-refused"
+    template = "certificate request refused: {reason}"
+    hint = "use a key of type EC P-256 or RSA of at least 3072 bits"
+
+
+class ClockWrong(CertificateRefused):
+    """Two clocks are too far apart for certificates to be valid."""
+
+    code = "clock-wrong"
+    template = "the clock of this machine ({own}) does not fit {peer}: {reason}"
+    hint = "set the clocks of both machines right (NTP), then try again"
+
+
+class TokenUnreadable(BadInput):
+    """What was given is no enrolment token."""
+
+    code = "token-unreadable"
+    template = "this is no enrolment token: {reason}"
+    hint = "copy the whole token, it begins with vdr1."
+
+
+class TokenRefused(NotAuthorised):
+    """The enrolment token is unknown, used or expired."""
+
+    code = "token-refused"
+    template = "enrolment token refused: {reason}"
+    hint = "make a new token on the server and use it within its lifetime"
+
+
+class TicketRefused(NotAuthorised):
+    """The one-time ticket of a data channel is unknown, used, expired or another peer's."""
+
+    code = "ticket-refused"
+    template = "ticket refused: {reason}"
+    hint = "start the run again"
+    retryable = True
+
+
+class KeyFileUnusable(VdrError):
+    """A file with a certificate or key cannot be used."""
+
+    code = "key-file-unusable"
+    template = "cannot use {path}: {reason}"
+    hint = "restore it from a copy, or enrol again"
+
+
 class Cancelled(VdrError):
     """The run was cancelled; what was stored stays usable by the next one."""
 

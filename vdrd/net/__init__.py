@@ -1,1 +1,4 @@
-"""net."""
+"""Connections between the programs: TLS, the own CA, enrolment, control links, data channels.
+
+Knows sockets and clocks; knows nothing of hosts, jobs or storages.
+"""

@@ -48,8 +48,8 @@ def frame_of(message: msgspec.Struct) -> bytes:
 def bulk_frame_of(message: link.Put | link.Chunks) -> tuple[bytes, memoryview]:
     """Head and payload of a frame whose payload is not copied: send the first, then the second.
 
-    Relies on `payload` being the last field: the encoding of an empty one ends in `c4 00`, which gives way to a
-    bin32 head. The payload must be contiguous bytes.
+    Relies on `payload` being the last field: the encoding of an empty one ends in `c4 00`, which gives way
+    to a bin32 head. The payload must be contiguous bytes.
     """
     payload = message.payload
     head = _encoder.encode(msgspec.structs.replace(message, payload=_EMPTY))[:-2]

@@ -25,7 +25,7 @@ from schemas.link import (
     Welcome,
     Withdraw,
 )
-from vdrd.model.errors import BadInput, ProtocolViolation
+from vdrd.model.errors import MessageTooLarge, ProtocolViolation
 from vdrd.protocol.codec import Decoder, body_of
 from vdrd.protocol.frame import FrameReader, header_of
 from vdrd.protocol.greeting import Versions, check_hello, check_welcome
@@ -40,14 +40,6 @@ class Side(Enum):
 
     DIALER = auto()
     LISTENER = auto()
-
-
-class TooLarge(BadInput):
-    """A message does not fit into a frame. Nothing was sent."""
-
-    code = "message-too-large"
-    template = "a message of {found_bytes} bytes does not fit into a frame of {max_bytes} bytes"
-    hint = "ask for less at once, or page through it"
 
 
 class ControlConnection:
@@ -82,6 +74,14 @@ class ControlConnection:
     def feed(self, data: bytes) -> None:
         """Add bytes that arrived."""
         self._reader.feed(data)
+
+    def check_nothing_follows(self) -> None:
+        """The stream goes to another part of the protocol now.
+
+        Raises ProtocolViolation when more came already.
+        """
+        if self._reader.has_partial:
+            raise ProtocolViolation(peer=self.peer, reason="went on before the greeting was over")
 
     def end(self) -> None:
         """The peer closed its direction. Raises ProtocolViolation in the middle of a frame."""
@@ -146,7 +146,7 @@ class ControlConnection:
         return self._greeting_frame(message)
 
     def request(self, body: Raw) -> tuple[int, bytes]:
-        """A request, and its number. Raises TooLarge."""
+        """A request, and its number. Raises MessageTooLarge."""
         message = Request(self._request_id + 1, body)
         frame = self._frame(message)
         self._request_id = message.id
@@ -164,19 +164,22 @@ class ControlConnection:
         return self._frame(Withdraw(request_id)) if self._control.state is State.READY else b""
 
     def reply(self, request_id: int, body: Raw) -> bytes:
-        """The answer to a request of the peer. Raises TooLarge: answer with a fault then."""
-        frame = self._frame(Reply(request_id, body))
-        self._answering.remove(request_id)
-        return frame
+        """The answer to a request of the peer, empty when the peer is gone.
+
+        Raises MessageTooLarge: answer with a fault then.
+        """
+        return self._answer(request_id, Reply(request_id, body))
 
     def fault(self, message: Fault) -> bytes:
-        """The failure of a request of the peer."""
-        frame = self._frame(message)
-        self._answering.remove(message.id)
-        return frame
+        """The failure of a request of the peer, empty when the peer is gone."""
+        return self._answer(message.id, message)
+
+    def forget(self, request_id: int) -> None:
+        """A request of the peer that it withdrew: no answer follows."""
+        self._answering.discard(request_id)
 
     def notify(self, body: Raw) -> bytes:
-        """A notification. Raises TooLarge."""
+        """A notification. Raises MessageTooLarge."""
         return self._frame(Notify(body))
 
     def ping(self) -> bytes:
@@ -186,14 +189,24 @@ class ControlConnection:
         return frame
 
     def pong(self, message: Ping) -> bytes:
-        """The answer to a ping."""
-        return self._frame(Pong(message.number))
+        """The answer to a ping, empty when the peer is gone."""
+        return b"" if self._control.state is State.CLOSED else self._frame(Pong(message.number))
 
     def goodbye(self, reason: str) -> bytes:
         """The last frame we start with; answers may still follow. Empty when the link is closed already."""
         if self._control.state is not State.READY or self._greeting.state is not State.READY:
             return b""
         return self._frame(Goodbye(reason[:200]))
+
+    def _answer(self, request_id: int, message: Reply | Fault) -> bytes:
+        if self._control.state is State.CLOSED:
+            self._answering.discard(request_id)
+            return b""
+        if request_id not in self._answering:
+            raise RuntimeError(f"request {request_id} is not waiting for an answer")
+        frame = self._frame(message)
+        self._answering.discard(request_id)
+        return frame
 
     def _greeting_frame(self, message: Hello | Welcome | Refused) -> bytes:
         self._greeting.sent(message)
@@ -203,6 +216,6 @@ class ControlConnection:
     def _frame(self, message: Message) -> bytes:
         body = body_of(message)
         if len(body) > CONTROL_BYTES_MAX:
-            raise TooLarge(found_bytes=len(body), max_bytes=CONTROL_BYTES_MAX)
+            raise MessageTooLarge(found_bytes=len(body), max_bytes=CONTROL_BYTES_MAX)
         self._control.sent(message)
         return header_of(len(body)) + body

@@ -1,18 +1,9 @@
 """Errors of the tree as messages and back, so that a failure has the same code on both ends of a link."""
 
 from schemas.link import Fault, Refused
-from vdrd.model import errors
-from vdrd.model.errors import VdrError
+from vdrd.model.errors import PeerFailed, VdrError
 
 _TEXT_CHARACTERS_MAX = 2000
-
-
-class PeerFailed(VdrError):
-    """The peer reported an error whose code this program does not know (a newer peer), or an internal one."""
-
-    code = "peer-failed"
-    template = "{message}"
-    hint = "{remedy}"
 
 
 def _class_of(code: str) -> type[VdrError] | None:
@@ -66,4 +57,4 @@ def error_of(fault: Fault | Refused) -> VdrError:
 
 def internal_fault_of(request_id: int) -> Fault:
     """The answer when a handler broke: nothing of the inside leaks, the log has it."""
-    return Fault(request_id, errors.VdrError.code, "the peer failed inside", "its log says more", False)
+    return Fault(request_id, VdrError.code, "the peer failed inside", "its log says more", False)

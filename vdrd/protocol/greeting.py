@@ -6,17 +6,9 @@ which version both speak, what the connection is for, whose clock is wrong. No I
 from dataclasses import dataclass
 
 from schemas.link import PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Hello, Welcome
-from vdrd.model.errors import ProtocolViolation, VdrError
+from vdrd.model.errors import ProtocolViolation, VersionUnsupported
 
 PURPOSES = ("control", "data", "enrol")
-
-
-class VersionUnsupported(VdrError):
-    """The two programs have no protocol version in common."""
-
-    code = "version-unsupported"
-    template = "the peer speaks protocol {peer_min} to {peer_max}, this program {own_min} to {own_max}"
-    hint = "bring server, nodes and agents to the same release, the server first"
 
 
 @dataclass(frozen=True, slots=True)
