@@ -1,6 +1,7 @@
 """A small world for tests of connections: an authority, machines with credentials, a listener on loopback."""
 
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class EchoHandler:
     asked: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     release: trio.Event = field(default_factory=trio.Event)
+    waits: threading.Event = field(default_factory=threading.Event)
     family = Echo | Note
 
     async def request(self, link: Link, message: Echo) -> Echo:
@@ -49,6 +51,7 @@ class EchoHandler:
             assert self.failure is not None
             raise self.failure
         if message.text == "wait":
+            self.waits.set()
             try:
                 await self.release.wait()
             except trio.Cancelled:
@@ -58,6 +61,8 @@ class EchoHandler:
 
     async def notify(self, link: Link, message: Note) -> None:
         self.notes.append(message.text)
+        if message.text == "stop":
+            await trio.sleep_forever()
 
 
 @dataclass

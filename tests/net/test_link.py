@@ -171,7 +171,6 @@ async def test_link_idle_stays_open_by_heartbeats(world, reception):
 async def test_link_silent_peer_is_given_up_within_limit(world, reception):
     # The listener never pings and never answers: its reader is held by a handler that takes no notification.
     stuck = LinkLimits(heartbeat_seconds=1000, dead_seconds=1000, notifications_max=0)
-    reception.handler.notify = lambda link, message: trio.sleep_forever()
     async with (
         world.listening(reception=reception, link_limits=stuck) as (_, address),
         dial(
@@ -182,7 +181,7 @@ async def test_link_silent_peer_is_given_up_within_limit(world, reception):
             limits=world.quick,
         ) as link,
     ):
-        await link.notify(world.Note("1"))
+        await link.notify(world.Note("stop"))
         await link.notify(world.Note("2"))
         with trio.fail_after(5):
             await link.wait_closed()
@@ -201,8 +200,7 @@ async def test_link_closed_by_peer_fails_requests_under_way(world, reception, ec
                 await link.request(world.Echo("wait"), world.Echo)
 
         nursery.start_soon(ask)
-        while not echo.asked:
-            await trio.sleep(0.01)
+        assert await trio.to_thread.run_sync(echo.waits.wait, 10)
         reception.links[0].close("maintenance")
 
 
@@ -217,7 +215,12 @@ async def test_link_body_error_leaves_as_itself(world, reception):
 
 async def test_keep_dialed_listener_restarted_comes_back(world, reception):
     profile = world.profile(Role.SERVER)
-    seen, downs = [], []
+    seen, downs, down_thrice = [], [], trio.Event()
+
+    def note_down(error):
+        downs.append(error)
+        if len(downs) == 3:
+            down_thrice.set()
 
     async def session(link):
         seen.append(link)
@@ -235,13 +238,12 @@ async def test_keep_dialed_listener_restarted_comes_back(world, reception):
                     expected=world.expected,
                     handler=DeafHandler(),
                     backoff=Backoff(0.02, 0.05),
-                    on_down=downs.append,
+                    on_down=note_down,
                 )
             )
             await events.wait()
         events = trio.Event()
-        while len(downs) < 3:
-            await trio.sleep(0.01)
+        await down_thrice.wait()
         again = LinkListener(profile, control=reception)
         await nursery.start(again.serve, [address])
         with trio.fail_after(5):
