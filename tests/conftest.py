@@ -7,6 +7,7 @@ Tests run as root on a machine with loop devices and network namespaces; they us
 import os
 import random
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -67,6 +68,26 @@ def storage_dir(tmp_path: Path) -> Path:
 def seeded_bytes() -> Callable[..., bytes]:
     """`seeded_bytes(count, seed=0)`: bytes that do not compress, the same for the same seed."""
     return lambda count, seed=0: random.Random(seed).randbytes(count)
+
+
+@pytest.fixture
+def vdr(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`vdr("store", "points", directory)` runs the real program; `environment={...}` adds variables."""
+
+    def run(
+        *arguments: object, environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("VDR_")}
+        return subprocess.run(
+            [Path(sys.executable).with_name("vdr"), *map(str, arguments)],
+            env=clean | {"VDR_SESSION_FILE": str(tmp_path / "session.json")} | (environment or {}),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
+        )
+
+    return run
 
 
 @pytest.fixture

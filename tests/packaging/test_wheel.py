@@ -33,7 +33,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel_runs_from_its_own_files(installed: Path, tmp_path: Path) -> None:
-    script = "import native.err, vdrd, console, agent, fuse_nfs, schemas; print(vdrd.__file__, native.__file__)"
+    script = "import agent, console, fuse_nfs, native.err, vdrd; print(vdrd.__file__, native.__file__)"
     done = subprocess.run(
         [installed / "bin/python", "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
     )
