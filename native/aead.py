@@ -52,8 +52,9 @@ class Aead:
     def close(self) -> None:
         """Wipe the key. Closing twice does nothing."""
         with self._turn:
-            ffi.release(self._handle)
-            self._handle = ffi.NULL
+            if self._handle != ffi.NULL:
+                ffi.release(self._handle)
+                self._handle = ffi.NULL
 
     def __enter__(self) -> Self:
         return self

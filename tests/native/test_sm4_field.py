@@ -1,8 +1,8 @@
 """The constants of `sm4_field.h`, derived again from the algebra of the two S-boxes and compared.
 
-SM4's S-box is S(x) = A inv(A x + c) + c in GF(2)[x] / 0x1f5, A circulant with first row 0xa7 (bit i of a row multiplies
-input bit i), c = 0xd3. AES's field is GF(2)[x] / 0x11b. An isomorphism between the two lets instructions that were made for AES
-invert for SM4.
+SM4's S-box is S(x) = A inv(A x + c) + c in GF(2)[x] / 0x1f5, A circulant with first row 0xa7 (bit i of a row
+multiplies input bit i), c = 0xd3. AES's field is GF(2)[x] / 0x11b. An isomorphism between the two lets
+instructions that were made for AES invert for SM4.
 """
 
 import re
