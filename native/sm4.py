@@ -1,4 +1,4 @@
-"""SM4-GCM at explicit levels, for tests and measurements (contract: `csrc/sm4.h`). Others use `native.aead`."""
+"""SM4-GCM at explicit levels, for tests and measurements (contract: `csrc/sm4.h`)."""
 
 from typing import Self
 

@@ -1,6 +1,6 @@
 """Content-defined cuts against the definition in `cdc.h`, written in Python."""
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_repeated_content_at_an_odd_offset_gives_the_same_chunks() -> None:
 
     def chunks(data: bytes) -> set[bytes]:
         ends = list(accumulate(Cutter(KEY).cut(data, final=True), initial=0))
-        return {data[a:b] for a, b in zip(ends, ends[1:], strict=False)}
+        return {data[a:b] for a, b in pairwise(ends)}
 
     first = chunks(original)
     assert len(first & chunks(shifted)) > 0.9 * len(first)

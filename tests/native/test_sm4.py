@@ -35,7 +35,7 @@ def openssl_seal(key: bytes, nonce: bytes, data: bytes, aad: bytes) -> bytes:
 @settings(max_examples=60, deadline=None)
 @given(key=KEYS, nonce=NONCES, aad=st.binary(max_size=100), length=LENGTHS, seed=st.integers(0, 2**32))
 def test_sealed_message_any_length_equals_openssl(
-    level: int, key: bytes, nonce: bytes, aad: bytes, length: int, seed: int
+    *, level: int, key: bytes, nonce: bytes, aad: bytes, length: int, seed: int
 ) -> None:
     data = np.random.default_rng(seed).bytes(length)
     with sm4.Sm4(level, key) as context:
