@@ -44,7 +44,8 @@ class Reader:
     def fetch_into(
         self, ids: Buffer, out: bytearray | memoryview, offsets: Buffer, capacities: Buffer
     ) -> Buffer:
-        """Read chunks to uint64 `offsets` of `out`, uint32 `capacities` long at most; returns uint32 lengths."""
+        """Read chunks to uint64 `offsets` of `out`, uint32 `capacities` long at most; returns uint32
+        lengths."""
         id_array, room = buffer.readable(ids), buffer.writable(out)
         starts, sizes = buffer.readable(offsets, "uint64_t"), buffer.readable(capacities, "uint32_t")
         count = len(sizes)

@@ -530,6 +530,7 @@ static vdr_pin *pin_load(vdr_reader *reader, const uint8_t id[32], int *error) {
         return NULL;
     }
     memcpy(pin->id, id, 32);
+    *error = VDR_OK;
     pin->bytes = length;
     pin->users = 1;
     return pin;
