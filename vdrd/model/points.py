@@ -61,6 +61,8 @@ class PointDraft:
     """First warnings, at most 1,000; the run's log has them all."""
     warning_count: int = 0
     labels: dict[str, str] = field(default_factory=dict)
+    read_bytes: int = 0
+    """Bytes read from the source; an incremental run with a list of changed blocks reads little."""
 
 
 @dataclass(frozen=True, slots=True)
