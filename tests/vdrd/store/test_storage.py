@@ -1,0 +1,146 @@
+"""A storage as its users see it: what was put comes back, and refusals change nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.vdrd.store.conftest import KEY, back_up, disk_bytes, image_bytes
+from vdrd.model.errors import (
+    KeyMissing,
+    NotFound,
+    StorageLocked,
+    StorageNewer,
+    StorageNotFound,
+    StorageUnwritable,
+    TargetRefused,
+    WrongKey,
+)
+from vdrd.store import Encryption, KeyMaterial, Storage
+
+SIZES = [1, 65536, 65537, 3_000_001, (16 << 20) + 5]
+
+
+@pytest.mark.parametrize("size_bytes", SIZES)
+def test_disk_backed_up_and_read_back_is_identical(
+    storage_path: Path, tmp_path: Path, size_bytes: int
+) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(image_bytes(size_bytes, size_bytes))
+    with Storage.open(storage_path, key=KEY, writable=True) as storage:
+        point = back_up(storage, image)
+        assert disk_bytes(storage, point) == image.read_bytes()
+    with Storage.open(storage_path, key=KEY) as storage:
+        again = storage.point("disk@latest")
+        assert again == point
+        assert disk_bytes(storage, again) == image.read_bytes()
+
+
+def test_second_backup_of_same_disk_adds_nothing_and_shares_the_root(
+    storage_path: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(image_bytes(1, 5_000_000))
+    with Storage.open(storage_path, key=KEY, writable=True) as storage:
+        first = back_up(storage, image)
+        second = back_up(storage, image)
+    assert first.draft.new_bytes > 4_000_000 * 2 // 3
+    assert second.draft.new_bytes == 0
+    assert second.draft.root == first.draft.root
+
+
+def test_point_reference_by_prefix_and_latest_finds_it(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    Storage.create(path, encryption=Encryption.NONE)
+    image = tmp_path / "disk.img"
+    image.write_bytes(b"x" * 100)
+    with Storage.open(path, writable=True) as storage:
+        a = back_up(storage, image, "a")
+        b = back_up(storage, image, "b")
+        assert storage.point(a.point_id) == a
+        assert storage.point("b@latest") == b
+        assert [point.point_id for point in storage.points()] == [a.point_id, b.point_id]
+        assert storage.points("a") == [a]
+        with pytest.raises(NotFound, match="2 points"):
+            storage.point(a.point_id[:2])
+        for reference in ("c@latest", "ffffffff", "", "../../etc"):
+            with pytest.raises(NotFound):
+                storage.point(reference)
+
+
+def test_create_in_a_directory_that_is_not_empty_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("data")
+    with pytest.raises(TargetRefused, match="not empty"):
+        Storage.create(tmp_path, encryption=Encryption.NONE)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_create_encrypted_without_a_key_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyMissing):
+        Storage.create(tmp_path / "s", encryption=Encryption.AES_256_GCM)
+    assert not (tmp_path / "s").exists()
+
+
+def test_open_of_what_is_no_storage_says_so(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(StorageNotFound):
+            Storage.open(path)
+
+
+def test_open_with_wrong_or_no_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    Storage.create(path, encryption=Encryption.AES_256_GCM, key=KEY)
+    with pytest.raises(WrongKey):
+        Storage.open(path, key=KeyMaterial(bytes(32)))
+    with pytest.raises(KeyMissing):
+        Storage.open(path)
+
+
+@pytest.mark.parametrize(
+    "material",
+    [
+        KeyMaterial(b"0123456789abcdef" * 4 + b"\n"),
+        KeyMaterial(b"some other file's content"),
+        KeyMaterial("parola Łódź".encode(), is_passphrase=True),
+    ],
+    ids=["hex", "any-file", "passphrase"],
+)
+def test_key_of_each_shape_opens_what_it_made(tmp_path: Path, material: KeyMaterial) -> None:
+    Storage.create(tmp_path / "s", encryption=Encryption.AES_256_GCM, key=material)
+    Storage.open(tmp_path / "s", key=material).close()
+    assert "parola" not in repr(material)
+
+
+def test_open_of_a_newer_format_is_refused_and_changes_nothing(storage_path: Path) -> None:
+    header = storage_path / "storage.json"
+    text = json.loads(header.read_text())
+    header.write_text(json.dumps({**text, "format": 2}))
+    before = {path: path.stat().st_mtime_ns for path in storage_path.rglob("*")}
+    with pytest.raises(StorageNewer):
+        Storage.open(storage_path, key=KEY, writable=True)
+    assert {path: path.stat().st_mtime_ns for path in storage_path.rglob("*")} == before
+
+
+def test_second_writer_is_refused_and_readers_are_admitted(storage_path: Path) -> None:
+    with Storage.open(storage_path, key=KEY, writable=True):
+        with pytest.raises(StorageLocked, match="process"):
+            Storage.open(storage_path, key=KEY, writable=True)
+        Storage.open(storage_path, key=KEY).close()
+    Storage.open(storage_path, key=KEY, writable=True).close()
+
+
+def test_session_of_a_storage_opened_for_reading_is_refused(storage_path: Path) -> None:
+    with Storage.open(storage_path, key=KEY) as storage, pytest.raises(StorageUnwritable):
+        storage.session()
+
+
+def test_commit_with_a_claimed_chunk_that_was_not_sent_is_refused(storage_path: Path, tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(b"x" * 100)
+    with Storage.open(storage_path, key=KEY, writable=True) as storage:
+        draft = back_up(storage, image).draft
+        with storage.session() as session:
+            assert session.claim(bytes(64)) == b"\x01\x00"
+            with pytest.raises(StorageUnwritable, match="never sent"):
+                session.commit(draft)
+        assert len(storage.points()) == 1

@@ -1,0 +1,270 @@
+"""The index of an open storage: segments on disk, the table in memory, and what the packs themselves say.
+
+Keeps three things in step: packs that exist, segments that name them, and the native index that answers.
+Knows nothing of points. `docs/formats/store.md` has the segment format.
+"""
+
+import hmac
+import mmap
+import os
+import threading
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from native import blake3
+from native.index import NO_PACK, Index
+from vdrd.formats import index as index_format
+from vdrd.formats import pack as pack_format
+from vdrd.formats.index import PackRow, SegmentHeader
+from vdrd.model.errors import Damaged
+from vdrd.store.directory import StorageDirectory
+from vdrd.store.keyring import Keyring
+from vdrd.store.pack_file import PackFile, pack_ids_on_disk
+from vdrd.store.packs import SealedPack
+
+SEGMENTS_MAX = 12
+"""More are merged: each costs a look-up for every chunk that is new."""
+
+_TABLE_ENTRIES_MAX = 1 << 20
+"""Entries in memory (about 90 MiB) at which a segment is written before the commit."""
+
+_CHECK_BYTES_MAX = 256 << 20
+"""Segments up to this in sum have their MAC checked at every open; larger ones when opened for writing and
+by verify."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment in use."""
+
+    name: str
+    number: int
+    handle: int
+    header: SegmentHeader
+    packs: tuple[PackRow, ...]
+
+
+class ChunkIndex:
+    """Thread-safe. `native` answers look-ups; everything here is about where its content comes from."""
+
+    def __init__(self, directory: StorageDirectory, keyring: Keyring) -> None:
+        self.native = Index()
+        self._directory = directory
+        self._keyring = keyring
+        self._lock = threading.Lock()
+        self.segments: list[Segment] = []
+        self._unindexed: dict[int, PackRow] = {}
+        self.packs: dict[int, PackRow] = {}
+        self.damages: list[Damaged] = []
+
+    # ---- opening ----
+
+    def load(self, *, check: bool) -> None:
+        """Map all segments, then read the tables of packs that none of them names.
+
+        A segment that does not hold is left out (`damages` has it): its packs are read instead.
+        """
+        on_disk = pack_ids_on_disk(self._directory.root)
+        names = sorted((self._directory.root / "index").glob("*.idx"), key=lambda path: path.name)
+        small = sum(path.stat().st_size for path in names) <= _CHECK_BYTES_MAX
+        for path in names:
+            try:
+                self._add_segment(path, on_disk, check=check or small)
+            except Damaged as error:
+                self.damages.append(error)
+        known = {row.pack_id for row in self.packs.values()}
+        for pack_id in sorted(on_disk - known):
+            try:
+                self.add_pack(PackFile(self._directory.root, pack_id, self._keyring))
+            except Damaged as error:
+                self.damages.append(error)
+
+    def _add_segment(self, path: Path, on_disk: set[bytes], *, check: bool) -> None:
+        name = f"index/{path.name}"
+        header, packs = read_segment(path, self._keyring, check=check)
+        numbers = array("I", [self._pack_number(row, on_disk) for row in packs])
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            handle = self.native.segment_add(fd, header.entries_offset, header.entry_count, numbers)
+        finally:
+            os.close(fd)
+        self.segments.append(Segment(name, _segment_number(path), handle, header, tuple(packs)))
+
+    def _pack_number(self, row: PackRow, on_disk: set[bytes]) -> int:
+        if row.pack_id not in on_disk:
+            return NO_PACK
+        number = self.native.pack_add(row.pack_id, row.domain, row.epoch)
+        self.packs[number] = row
+        return number
+
+    def add_pack(self, pack: PackFile) -> None:
+        """Take the chunks of a pack that no segment names into the table."""
+        rows = pack.rows()
+        number = self.native.pack_add(pack.pack_id, pack.header.domain, pack.header.epoch)
+        ids, places = bytearray(), bytearray()
+        for chunk_id, offset, stored, plain, *_ in pack_format.ROW.iter_unpack(rows):
+            ids += chunk_id
+            places += array("I", [number, offset, stored, plain]).tobytes()
+        self.native.insert(ids, places)
+        count = len(rows) // pack_format.ROW_BYTES
+        row = PackRow(pack.pack_id, pack.header.domain, pack.header.epoch, count, pack.file_bytes)
+        with self._lock:
+            self.packs[number] = self._unindexed[number] = row
+
+    def pack_sealed(self, pack: SealedPack) -> None:
+        """A pack that this process wrote is durable: the next segment names it."""
+        row = PackRow(pack.pack_id, pack.domain, pack.epoch, pack.chunk_count, pack.file_bytes)
+        with self._lock:
+            self.packs[pack.number] = self._unindexed[pack.number] = row
+
+    # ---- writing ----
+
+    @property
+    def wants_flush(self) -> bool:
+        """True when the table is large enough to be written without waiting for a commit."""
+        return self.native.table_count >= _TABLE_ENTRIES_MAX
+
+    def flush(self) -> None:
+        """Write a segment that names every sealed pack; durable on return."""
+        with self._lock:
+            rows = dict(self._unindexed)
+            if rows:
+                self._write_segment(rows, [], from_table=True)
+                for number in rows:
+                    self._unindexed.pop(number, None)
+
+    def merge(self) -> None:
+        """Write segments together until there are few enough."""
+        with self._lock:
+            while len(self.segments) > SEGMENTS_MAX:
+                by_size = sorted(self.segments, key=lambda segment: segment.header.entry_count)
+                self._rewrite(by_size[: self._merge_count(by_size)])
+
+    @staticmethod
+    def _merge_count(by_size: list[Segment]) -> int:
+        """How many of the smallest to merge: each one no larger than 4 times what is merged before it."""
+        total = by_size[0].header.entry_count
+        count = 1
+        for segment in by_size[1:]:
+            if count >= 2 and segment.header.entry_count > 4 * total:
+                break
+            total += segment.header.entry_count
+            count += 1
+        return count
+
+    def rewrite(self, segments: list[Segment]) -> None:
+        """Write these segments together without what retired packs held."""
+        with self._lock:
+            self._rewrite(segments)
+
+    def _rewrite(self, old: list[Segment]) -> None:
+        numbers = {}
+        for segment in old:
+            for row in segment.packs:
+                number = self.native.pack_find(row.pack_id)
+                if number is not None and self.native.pack_id(number) is not None:
+                    numbers[number] = row
+        if numbers:
+            self._write_segment(numbers, old, from_table=False)
+        for segment in old:
+            self._directory.remove(segment.name)
+            self.segments.remove(segment)
+            self.native.segment_drop(segment.handle)
+
+    def _write_segment(self, rows: dict[int, PackRow], old: list[Segment], *, from_table: bool) -> None:
+        count = self.native.pack_count
+        translate = array("I", [NO_PACK]) * count
+        for position, number in enumerate(rows):
+            translate[number] = position
+        packs = list(rows.values())
+        number = max((segment.number for segment in self.segments), default=0) + 1
+        name, partial = f"index/{number:016x}.idx", f"tmp/{number:016x}.idx"
+        fd = self._directory.create(partial)
+        try:
+            offset = index_format.HEADER_BYTES + len(packs) * index_format.PACK_ROW_BYTES
+            with self._directory.step("write", partial):
+                entries = self.native.write(
+                    [segment.handle for segment in old],
+                    from_table=from_table,
+                    translate=translate,
+                    fd=fd,
+                    offset=offset,
+                )
+            head = index_format.encode_head(packs, entries, self._keyring.storage_id)
+            self._directory.write(fd, head, 0, partial)
+            end = offset + entries * index_format.ENTRY_BYTES
+            self._directory.write(fd, _mac(fd, end, self._keyring), end, partial)
+            self._directory.sync(fd, partial)
+            self._directory.rename(partial, name)
+            self._directory.sync_directory("index")
+            handle = self.native.segment_add(fd, offset, entries, array("I", rows))
+        finally:
+            os.close(fd)
+        header = SegmentHeader(len(packs), entries, self._keyring.storage_id)
+        self.segments.append(Segment(name, number, handle, header, tuple(packs)))
+        if from_table:
+            flags = bytearray(count)
+            for pack in rows:
+                flags[pack] = 1
+            self.native.table_drop(flags)
+
+    def retire(self, number: int, ids: bytes) -> bool:
+        """Stop using a pack, unless one of `ids` was claimed in it meanwhile."""
+        with self._lock:
+            if not self.native.pack_retire(number, ids):
+                return False
+            self.packs.pop(number, None)
+            self._unindexed.pop(number, None)
+            return True
+
+    def pack_rows(self) -> dict[int, PackRow]:
+        """All packs in use, by number."""
+        with self._lock:
+            return dict(self.packs)
+
+    def close(self) -> None:
+        """Let go of the native index; open readers keep it."""
+        self.native.close()
+
+
+def read_segment(path: Path, keyring: Keyring, *, check: bool) -> tuple[SegmentHeader, list[PackRow]]:
+    """Header and packs of a segment file. Raises Damaged; with `check` the MAC over all of it too."""
+    what = f"index segment {path.name}"
+    with path.open("rb") as file:
+        file_bytes = os.fstat(file.fileno()).st_size
+        header = index_format.decode_header(file.read(index_format.HEADER_BYTES), file_bytes, what)
+        if header.storage_id != keyring.storage_id:
+            raise Damaged(what=what, reason="it belongs to another storage")
+        data = file.read(header.pack_count * index_format.PACK_ROW_BYTES)
+        packs = index_format.decode_pack_rows(data, header, what)
+        if check:
+            end = header.file_bytes - index_format.MAC_BYTES
+            mac = os.pread(file.fileno(), index_format.MAC_BYTES, end)
+            if not hmac.compare_digest(mac, _mac(file.fileno(), end, keyring)):
+                raise Damaged(what=what, reason="its MAC does not hold")
+    return header, packs
+
+
+@contextmanager
+def _mapped(fd: int, length_bytes: int) -> Iterator[memoryview]:
+    with mmap.mmap(fd, length_bytes, mmap.MAP_SHARED, mmap.PROT_READ) as view:
+        whole = memoryview(view)
+        try:
+            yield whole
+        finally:
+            whole.release()
+
+
+def _mac(fd: int, end: int, keyring: Keyring) -> bytes:
+    with _mapped(fd, end) as view:
+        return blake3.keyed(keyring.record_key, view)
+
+
+def _segment_number(path: Path) -> int:
+    try:
+        return int(path.stem, 16)
+    except ValueError as error:
+        raise Damaged(what=f"index segment {path.name}", reason="its name is no number") from error

@@ -1,0 +1,287 @@
+"""Writing packs: open ones that chunks are appended to, and the background work that makes them durable.
+
+Knows the pack format and the index; nothing of points or sessions.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+
+from native import chunk
+from native.aead import Aead, Algorithm
+from native.index import NO_PACK, Index
+from vdrd.formats import pack as pack_format
+from vdrd.formats.keys import DomainKeys
+from vdrd.model.chunks import CHUNK_ID_BYTES, EncodedBatch
+from vdrd.store.directory import StorageDirectory
+from vdrd.store.keyring import Keyring
+
+PACK_BYTES = 32 << 20
+"""A pack is closed when it has grown to this: large enough for few files, small enough to rewrite when half
+dead."""
+
+_INVERT = bytes([1, 0]) + bytes(254)
+_SEALING_MAX = 4
+"""Packs waiting to be synced; more would only be dirty memory."""
+
+
+def pack_name(pack_id: bytes) -> str:
+    """Path of a pack below the storage."""
+    text = pack_id.hex()
+    return f"packs/{text[:2]}/{text}.pack"
+
+
+def partial_name(pack_id: bytes) -> str:
+    """Where it is while being written."""
+    return f"tmp/{pack_id.hex()}.pack"
+
+
+class OpenPack:
+    """A pack being written. One thread at a time."""
+
+    def __init__(self, directory: StorageDirectory, index: Index, keyring: Keyring, keys: DomainKeys) -> None:
+        self._directory = directory
+        self._index = index
+        self.keys = keys
+        self.pack_id = os.urandom(16)
+        self.number = NO_PACK
+        self._name = partial_name(self.pack_id)
+        self._algorithm = keyring.algorithm
+        self._header = pack_format.PackHeader(
+            self._algorithm, keys.epoch, keys.domain, keyring.storage_id, self.pack_id, int(time.time())
+        ).encode()
+        self._rows: list[bytes] = []
+        self._aead = (
+            None
+            if self._algorithm is Algorithm.NONE
+            else Aead(self._algorithm, keys.pack_key(self.pack_id, self._algorithm))
+        )
+        self._fd = directory.create(self._name)
+        try:
+            directory.write(self._fd, self._header, 0, self._name)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self.bytes = len(self._header)
+        self.number = index.pack_add(self.pack_id, keys.domain, keys.epoch)
+
+    @property
+    def count(self) -> int:
+        """Chunks in it."""
+        return len(self._rows)
+
+    @property
+    def file_bytes(self) -> int:
+        """Length once closed."""
+        return self.bytes + pack_format.ROW_BYTES * self.count + pack_format.TRAILER_BYTES
+
+    def append(self, batch: EncodedBatch, skip: bytearray, scratch: bytearray) -> int:
+        """Seal and write the chunks not skipped; returns the bytes added. `scratch` is grown as needed.
+
+        A failed write spoils the pack: the bytes at that offset may have reached the disk, and a nonce must
+        not seal two different records, so nothing is ever written there again.
+        """
+        needed = chunk.sealed_bytes(batch.table, skip, self._algorithm)
+        if len(scratch) < needed:
+            scratch.extend(bytes(needed - len(scratch)))
+        written, places = chunk.seal(
+            self._aead,
+            batch.ids,
+            batch.table,
+            batch.payload,
+            skip=skip,
+            pack=self.number,
+            pack_offset=self.bytes,
+            out=scratch,
+        )
+        self._directory.write(self._fd, memoryview(scratch)[:written], self.bytes, self._name)
+        self._index.insert(batch.ids, places)
+        for i, skipped in enumerate(skip):
+            if not skipped:
+                self._rows.append(_row(batch, i, places))
+        self.bytes += written
+        return written
+
+    def close(self) -> None:
+        """Write table and trailer, make the file durable and give it its name (the directory is not
+        synced)."""
+        try:
+            table = b"".join(self._rows)
+            key = self.keys.table_key(self.pack_id)
+            trailer = pack_format.encode_trailer(self._header, table, self.bytes, key)
+            self._directory.truncate(self._fd, self.bytes, self._name)
+            self._directory.write(self._fd, table + trailer, self.bytes, self._name)
+            self._directory.sync(self._fd, self._name)
+        finally:
+            self.abandon()
+        self._directory.rename(self._name, pack_name(self.pack_id))
+
+    def abandon(self) -> None:
+        """Close the descriptor; the file stays in `tmp` for recovery."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self._aead is not None:
+            self._aead.close()
+
+
+def _row(batch: EncodedBatch, i: int, places: bytearray) -> bytes:
+    place = places[16 * i : 16 * i + 16]
+    entry = batch.table[chunk.ENTRY_BYTES * i : chunk.ENTRY_BYTES * (i + 1)]
+    # A pack's table has offset, stored and plain bytes in the order of a place.
+    codec, kind = entry[8:9], entry[9:10]
+    return (
+        batch.ids[CHUNK_ID_BYTES * i : CHUNK_ID_BYTES * (i + 1)] + bytes(place[4:16]) + kind + codec + b"\0\0"
+    )
+
+
+class SealedPack:
+    """A pack that is durable under its own name and that no index segment names yet."""
+
+    def __init__(self, pack: OpenPack) -> None:
+        self.number = pack.number
+        self.pack_id = pack.pack_id
+        self.domain = pack.keys.domain
+        self.epoch = pack.keys.epoch
+        self.chunk_count = pack.count
+        self.file_bytes = pack.file_bytes
+
+
+class PackPool:
+    """The open packs of a storage: each put takes one for itself, so that several threads seal side by
+    side."""
+
+    def __init__(
+        self,
+        directory: StorageDirectory,
+        index: Index,
+        keyring: Keyring,
+        on_sealed: Callable[[SealedPack], None],
+    ) -> None:
+        self._directory = directory
+        self._index = index
+        self._keyring = keyring
+        self._on_sealed = on_sealed
+        self._lock = threading.Lock()
+        self._flushing = threading.Lock()
+        self._idle: list[OpenPack] = []
+        self._busy: set[OpenPack] = set()
+        self._closing: set[OpenPack] = set()  # busy ones that a flush waits for
+        self._released = threading.Condition(self._lock)
+        self._sealing: set[Future[None]] = set()
+        self._sealer = ThreadPoolExecutor(1, thread_name_prefix="vdr-seal")
+        self._slots = threading.BoundedSemaphore(_SEALING_MAX)
+        self._unsynced: set[str] = set()
+        self._failure: BaseException | None = None
+        self._scratch = threading.local()
+
+    def put(self, batch: EncodedBatch, domain: int) -> int:
+        """Store what the index lacks of a batch; returns the bytes added. Raises what made the storage
+        unwritable."""
+        lacking = self._index.claim(batch.ids)
+        skip = bytearray(lacking.translate(_INVERT))
+        if not any(lacking):
+            return 0
+        pack = self._take(domain)
+        try:
+            written = pack.append(batch, skip, self._buffer())
+        except BaseException:
+            self._give(pack, spoiled=True)
+            raise
+        self._give(pack, spoiled=False)
+        return written
+
+    def _buffer(self) -> bytearray:
+        if not hasattr(self._scratch, "buffer"):
+            self._scratch.buffer = bytearray()
+        buffer: bytearray = self._scratch.buffer
+        return buffer
+
+    def _take(self, domain: int) -> OpenPack:
+        with self._lock:
+            self.check()
+            for i, pack in enumerate(self._idle):
+                if pack.keys.domain == domain and pack.keys.epoch == self._keyring.epoch:
+                    self._busy.add(pack)
+                    return self._idle.pop(i)
+        pack = OpenPack(self._directory, self._index, self._keyring, self._keyring.domain(domain))
+        with self._lock:
+            self._busy.add(pack)
+        return pack
+
+    def _give(self, pack: OpenPack, *, spoiled: bool) -> None:
+        with self._lock:
+            full = spoiled or pack.bytes >= PACK_BYTES or pack in self._closing
+            self._closing.discard(pack)
+            if not full:
+                self._idle.append(pack)
+        if full:
+            self._seal(pack)
+        with self._lock:
+            self._busy.discard(pack)
+            self._released.notify_all()
+
+    def _seal(self, pack: OpenPack) -> None:
+        self._slots.acquire()
+        future = self._sealer.submit(self._seal_now, pack)
+        with self._lock:
+            self._sealing.add(future)
+        future.add_done_callback(self._sealing_done)
+
+    def _sealing_done(self, future: Future[None]) -> None:
+        self._slots.release()
+        with self._lock:
+            self._sealing.discard(future)
+
+    def _seal_now(self, pack: OpenPack) -> None:
+        try:
+            if pack.count == 0:
+                pack.abandon()
+                self._directory.remove(partial_name(pack.pack_id))
+                return
+            pack.close()
+            with self._lock:
+                self._unsynced.add(f"packs/{pack.pack_id.hex()[:2]}")
+            self._on_sealed(SealedPack(pack))
+        except BaseException as error:
+            with self._lock:
+                self._failure = self._failure or error
+
+    def flush(self) -> None:
+        """Return when every chunk put before is durable. Raises what prevents it, now and ever after."""
+        with self._flushing:
+            with self._lock:
+                packs, self._idle = self._idle, []
+                busy = set(self._busy)
+                self._closing |= busy
+                self._released.wait_for(lambda: not busy & self._busy)
+            for pack in packs:
+                self._seal(pack)
+            while True:
+                with self._lock:
+                    waiting = list(self._sealing)
+                if not waiting:
+                    break
+                for future in waiting:
+                    future.result()
+            self.check()
+            with self._lock:
+                unsynced, self._unsynced = self._unsynced, set()
+            for name in sorted(unsynced):
+                self._directory.sync_directory(name)
+
+    def check(self) -> None:
+        """Raise what broke a pack in the background, if anything did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """Seal what is open, as far as possible, and end the background thread."""
+        with suppress(Exception):
+            self.flush()
+        self._sealer.shutdown()
+        for pack in self._idle:
+            pack.abandon()

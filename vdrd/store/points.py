@@ -1,0 +1,116 @@
+"""The points of a storage: listing, finding by what a user types, writing, removing."""
+
+import re
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+from vdrd.formats import point as point_format
+from vdrd.model.errors import Damaged, NotFound
+from vdrd.model.points import Point, PointDraft
+from vdrd.store.directory import StorageDirectory
+from vdrd.store.keyring import Keyring
+
+_NAME = re.compile(r"[0-9a-f]{32}")
+_PREFIX = re.compile(r"[0-9a-f]{1,32}")
+_LATEST = "@latest"
+_FILE_BYTES_MAX = point_format.HEADER_BYTES + point_format.BODY_BYTES_MAX + point_format.SIGNATURE_BYTES
+
+
+class PointBook:
+    """Reads and writes `points/`. Thread-safe; a point once read is remembered, for it never changes."""
+
+    def __init__(self, directory: StorageDirectory, keyring: Keyring) -> None:
+        self._directory = directory
+        self._keyring = keyring
+        self._lock = threading.Lock()
+        self._known: dict[str, Point] = {}
+        self._last_id = b""
+
+    def names(self) -> list[str]:
+        """Ids of all points, damaged ones included, oldest first."""
+        files = (path.stem for path in (self._directory.root / "points").glob("*.point"))
+        return sorted(name for name in files if _NAME.fullmatch(name))
+
+    def read(self, name: str, *, afresh: bool = False) -> Point:
+        """The point with this id. Raises NotFound, Damaged."""
+        with self._lock:
+            if not afresh and name in self._known:
+                return self._known[name]
+        data = _read(self._directory.root / "points" / f"{name}.point", name)
+        keys = self._keyring.point_keys(point_format.point_epoch(data, name))
+        point = point_format.decode_point(data, name, self._keyring.storage_id, keys)
+        with self._lock:
+            self._known[name] = point
+        return point
+
+    def list(self, object_name: str | None = None) -> tuple[list[Point], list[Damaged]]:
+        """Points of an object (of all), oldest first, and what keeps the others from being read."""
+        points, damages = [], []
+        for name in self.names():
+            try:
+                point = self.read(name)
+            except NotFound:
+                continue  # forgotten since it was listed
+            except Damaged as error:
+                damages.append(error)
+                continue
+            if object_name is None or point.draft.object_name == object_name:
+                points.append(point)
+        return points, damages
+
+    def resolve(self, reference: str) -> str:
+        """Id of the point that `reference` means: an id, a unique prefix of one, or OBJECT@latest. Raises
+        NotFound."""
+        if reference.endswith(_LATEST):
+            points, _ = self.list(reference.removesuffix(_LATEST))
+            if not points:
+                raise NotFound(what="point", name=reference)
+            return points[-1].point_id
+        prefix = reference.lower()
+        found = (
+            [name for name in self.names() if name.startswith(prefix)] if _PREFIX.fullmatch(prefix) else []
+        )
+        if len(found) > 1:
+            raise NotFound(what="point", name=f"{reference} (it means {len(found)} points: give more digits)")
+        if not found:
+            raise NotFound(what="point", name=reference)
+        return found[0]
+
+    def write(self, draft: PointDraft) -> Point:
+        """Make a point of a draft; durable on return."""
+        now = datetime.now(UTC)
+        with self._lock:
+            # Two commits within a millisecond, or a clock set back, still sort in the order of their commits.
+            point_id = max(point_format.new_point_id(now), _next(self._last_id))
+            self._last_id = point_id
+        point = Point(point_id.hex(), now, draft)
+        data = point_format.encode_point(point, self._keyring.storage_id, self._keyring.point_keys())
+        self._directory.write_file(f"points/{point.point_id}.point", data)
+        with self._lock:
+            self._known[point.point_id] = point
+        return point
+
+    def remove(self, name: str) -> None:
+        """Remove a point; durable on return."""
+        self._directory.remove(f"points/{name}.point")
+        self._directory.sync_directory("points")
+        with self._lock:
+            self._known.pop(name, None)
+
+
+def _next(point_id: bytes) -> bytes:
+    return (int.from_bytes(point_id, "big") + 1).to_bytes(16, "big")
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_FILE_BYTES_MAX + 1)
+    except FileNotFoundError as error:
+        raise NotFound(what="point", name=name) from error
+    except OSError as error:
+        raise Damaged(what=f"point {name}", reason=(error.strerror or "error").lower()) from error
+    if len(data) > _FILE_BYTES_MAX:
+        raise Damaged(what=f"point {name}", reason="it is too long")
+    return data

@@ -1,0 +1,68 @@
+"""Reading chunks of an open storage."""
+
+from array import array
+from pathlib import Path
+
+from native.disk import Disk
+from native.diskmap import point_disk
+from native.index import NO_PACK
+from native.reader import FetchFailed, Reader
+from vdrd.model.chunks import CHUNK_BYTES_MAX, CHUNK_ID_BYTES
+from vdrd.model.errors import Damaged
+from vdrd.model.points import DiskRoot
+from vdrd.store.index import ChunkIndex
+
+CACHE_BYTES = 64 << 20
+"""Map nodes and blocks kept for random reads: the nodes of 100 GiB of disk take half of it."""
+
+_REASONS = {
+    "missing": "it is in no pack",
+    "corrupt": "its record does not hold",
+    "auth": "its record fails authentication",
+    "codec": "its record cannot be decompressed",
+    "io": "its pack cannot be read",
+}
+
+
+class ChunkReader:
+    """A ChunkSource over packs. Thread-safe. `native` serves disks without the interpreter."""
+
+    def __init__(self, packs: Path, index: ChunkIndex, reader: Reader) -> None:
+        self._packs = packs
+        self._index = index
+        self.native = reader
+
+    def fetch(self, ids: bytes) -> list[bytes]:
+        """Plain bytes of each chunk, in order. Raises Damaged naming the first chunk that is missing or
+        wrong."""
+        places = array("I")
+        places.frombytes(self._index.native.find(ids))
+        missing = next((i for i, pack in enumerate(places[0::4]) if pack == NO_PACK), None)
+        if missing is not None:
+            raise self._damaged(ids, missing, "missing", None)
+        lengths = places[3::4]
+        if lengths and max(lengths) > CHUNK_BYTES_MAX:
+            raise Damaged(what="index", reason="a chunk's length is out of bounds")
+        try:
+            return self.native.fetch(ids, lengths)
+        except FetchFailed as error:
+            raise self._damaged(ids, error.position, error.code, error.pack) from error
+
+    def _damaged(self, ids: bytes, position: int, code: str, pack: int | None) -> Damaged:
+        chunk_id = ids[CHUNK_ID_BYTES * position : CHUNK_ID_BYTES * (position + 1)]
+        reason = _REASONS.get(code, code)
+        pack_id = None if pack is None else self._index.native.pack_id(pack)
+        where = f" (pack {pack_id.hex()})" if pack_id else ""
+        return Damaged(what=f"chunk {chunk_id.hex()}", reason=reason + where)
+
+    def open_disk(self, root: DiskRoot) -> Disk:
+        """Read-only native disk of a point. It stays good until closed, whatever happens to this reader."""
+        return point_disk(self.native, root.root_id, root.levels, root.size_bytes, root.block_bytes)
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since open."""
+        return self.native.statistics()
+
+    def close(self) -> None:
+        """Let go of the native reader; disks over it keep it."""
+        self.native.close()
