@@ -1,0 +1,275 @@
+"""Restoring a disk point to a file or a device, from any chunk source.
+
+A file is written beside its name and renamed when it is complete, so that a target is either whole or not
+there; holes stay holes. On a device, what the point has as zeros is zeroed.
+"""
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from native.disk import Disk
+from vdrd.disk.map_writer import FANOUT, Node, decode_node
+from vdrd.model.chunks import CHUNK_ID_BYTES, ChunkSource
+from vdrd.model.errors import Damaged, StorageFull, TargetRefused, VdrError
+from vdrd.model.points import DiskRoot
+from vdrd.model.progress import Cancel, Progress, ProgressSink
+from vdrd.model.reports import RestoreReport
+
+_BATCH_BLOCKS = 64
+_WORKERS_MAX = 4
+_NODES_AHEAD = 16
+
+
+def _refused(path: Path, error: OSError) -> VdrError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(path=path)
+    return TargetRefused(path=path, reason=(error.strerror or "error").lower())
+
+
+class _Target:
+    """Where the disk goes. `zero` is None where nothing needs to be done for zeros."""
+
+    def __init__(self, path: Path, fd: int, zero: Callable[[int, int], None] | None) -> None:
+        self.path = path
+        self.fd = fd
+        self.zero = zero
+
+    def write(self, offset: int, pieces: list[bytes]) -> None:
+        """Write pieces one after the other."""
+        try:
+            while pieces:
+                written = os.pwritev(self.fd, pieces, offset)
+                offset += written
+                while pieces and written >= len(pieces[0]):
+                    written -= len(pieces.pop(0))
+                if written:
+                    pieces[0] = pieces[0][written:]
+        except OSError as error:
+            raise _refused(self.path, error) from error
+
+
+class _DiskRestore:
+    """One run."""
+
+    def __init__(
+        self, root: DiskRoot, source: ChunkSource, target: _Target, *, progress: ProgressSink, cancel: Cancel
+    ) -> None:
+        self._root = root
+        self._source = source
+        self._target = target
+        self._progress = progress
+        self._cancel = cancel
+        self._lock = threading.Lock()
+        self._parts = self._walk_disk()
+        self._done_bytes = 0
+        self.written_bytes = 0
+
+    def run(self) -> None:
+        workers = min(_WORKERS_MAX, os.cpu_count() or 1)
+        stop = threading.Event()
+        with ThreadPoolExecutor(workers, thread_name_prefix="vdr-restore") as pool:
+            for future in [pool.submit(self._work, stop) for _ in range(workers)]:
+                future.result()
+        self._cancel.check()
+
+    def _work(self, stop: threading.Event) -> None:
+        try:
+            while not stop.is_set():
+                self._cancel.check()
+                with self._lock:
+                    part = next(self._parts, None)
+                if part is None:
+                    return
+                first, end, node = part
+                if node is None:
+                    self._zero(first, end)
+                else:
+                    self._restore_leaf(first, node)
+                self._report(end)
+        except BaseException:
+            stop.set()
+            raise
+
+    # ---- walking ----
+
+    def _walk_disk(self) -> Iterator[tuple[int, int, Node | None]]:
+        """The disk in order as block ranges: leaves, and None for what lies between them and is zero."""
+        at = 0
+        if self._root.root_id is not None:
+            data = self._source.fetch(self._root.root_id)[0]
+            node = decode_node(data, self._root.levels, self._root.root_id)
+            for first, leaf in self._walk(self._root.levels, 0, node):
+                if at < first:
+                    yield at, first, None
+                at = first + FANOUT
+                yield first, at, leaf
+        end = -(-self._root.size_bytes // self._root.block_bytes)
+        if at < end:
+            yield at, end, None
+
+    def _walk(self, level: int, index: int, node: Node) -> Iterator[tuple[int, Node]]:
+        if level == 1:
+            yield index * FANOUT, node
+            return
+        children = list(node.children())
+        for at in range(0, len(children), _NODES_AHEAD):
+            part = children[at : at + _NODES_AHEAD]
+            fetched = self._source.fetch(b"".join(child_id for _, child_id in part))
+            for (i, child_id), data in zip(part, fetched, strict=True):
+                yield from self._walk(level - 1, index * FANOUT + i, decode_node(data, level - 1, child_id))
+
+    # ---- writing ----
+
+    def _restore_leaf(self, first_block: int, node: Node) -> None:
+        child = 0
+        written = 0
+        while child < FANOUT:
+            absent = node.absent[child]
+            end = node.absent.find(not absent, child)
+            end = FANOUT if end < 0 else end
+            if absent:
+                self._zero(first_block + child, first_block + end)
+            else:
+                for at in range(child, end, _BATCH_BLOCKS):
+                    self._cancel.check()
+                    stop = min(end, at + _BATCH_BLOCKS)
+                    ids = bytes(node.ids[CHUNK_ID_BYTES * at : CHUNK_ID_BYTES * stop])
+                    written += self._copy(first_block + at, ids)
+            child = end
+        with self._lock:
+            self.written_bytes += written
+
+    def _report(self, end_block: int) -> None:
+        with self._lock:
+            end_bytes = min(end_block * self._root.block_bytes, self._root.size_bytes)
+            self._done_bytes = max(self._done_bytes, end_bytes)
+            self._progress(Progress("restore", self._done_bytes, self._root.size_bytes))
+
+    def _copy(self, first_block: int, ids: bytes) -> int:
+        pieces = self._source.fetch(ids)
+        offset = first_block * self._root.block_bytes
+        for i, piece in enumerate(pieces):
+            start = offset + i * self._root.block_bytes
+            wanted = min(self._root.block_bytes, self._root.size_bytes - start)
+            if len(piece) != wanted:
+                chunk_id = ids[CHUNK_ID_BYTES * i : CHUNK_ID_BYTES * (i + 1)]
+                raise Damaged(what=f"chunk {chunk_id.hex()}", reason=f"it is no block of {wanted} bytes")
+        total = sum(map(len, pieces))
+        self._target.write(offset, pieces)
+        return total
+
+    def _zero(self, first_block: int, end_block: int) -> None:
+        if self._target.zero is None:
+            return
+        start = first_block * self._root.block_bytes
+        end = min(end_block * self._root.block_bytes, self._root.size_bytes)
+        if start < end:
+            self._target.zero(start, end - start)
+
+
+def restore_disk(
+    root: DiskRoot,
+    source: ChunkSource,
+    target_path: Path,
+    *,
+    overwrite: bool,
+    progress: ProgressSink,
+    cancel: Cancel,
+) -> RestoreReport:
+    """Write a disk point to `target_path`: a file (made, or with `overwrite` replaced) or an existing device.
+
+    Every chunk is verified before it is written. Raises TargetRefused (the file exists and `overwrite` is
+    not given, the device is smaller than the point or in use), StorageFull, Damaged naming the chunk,
+    Cancelled. After a failure a file target is as it was; a device is not. `progress` is called from worker
+    threads, one at a time.
+    """
+    try:
+        mode = target_path.stat().st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFREG
+        is_there = False
+    except OSError as error:
+        raise _refused(target_path, error) from error
+    else:
+        is_there = True
+    if stat.S_ISBLK(mode):
+        written = _restore_device(root, source, target_path, progress=progress, cancel=cancel)
+    elif not stat.S_ISREG(mode):
+        raise TargetRefused(path=target_path, reason="it is neither a file nor a block device")
+    elif is_there and not overwrite:
+        raise TargetRefused(path=target_path, reason="it exists")
+    else:
+        written = _restore_file(root, source, target_path, progress=progress, cancel=cancel)
+    return RestoreReport(logical_bytes=root.size_bytes, written_bytes=written)
+
+
+def _restore_file(
+    root: DiskRoot, source: ChunkSource, path: Path, *, progress: ProgressSink, cancel: Cancel
+) -> int:
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise _refused(partial, error) from error
+    try:
+        try:
+            os.ftruncate(fd, root.size_bytes)
+            run = _DiskRestore(root, source, _Target(path, fd, None), progress=progress, cancel=cancel)
+            run.run()
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        partial.rename(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise _refused(path, error) from error
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    return run.written_bytes
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _check_room(path: Path, device_bytes: int, root: DiskRoot) -> None:
+    if device_bytes < root.size_bytes:
+        reason = f"it has {device_bytes} bytes, the point {root.size_bytes}"
+        raise TargetRefused(path=path, reason=reason)
+
+
+def _restore_device(
+    root: DiskRoot, source: ChunkSource, path: Path, *, progress: ProgressSink, cancel: Cancel
+) -> int:
+    try:
+        # O_EXCL: refuses a device that is mounted or part of another one.
+        fd = os.open(path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
+    except OSError as error:
+        raise _refused(path, error) from error
+    try:
+        _check_room(path, os.lseek(fd, 0, os.SEEK_END), root)
+        with Disk.open_file(fd, writable=True) as disk:
+            run = _DiskRestore(root, source, _Target(path, fd, disk.zero), progress=progress, cancel=cancel)
+            run.run()
+        os.fsync(fd)
+    except OSError as error:
+        with suppress(OSError):
+            os.close(fd)
+        raise _refused(path, error) from error
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return run.written_bytes
