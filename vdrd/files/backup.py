@@ -1,0 +1,263 @@
+"""Backs up a directory tree into any chunk sink.
+
+A planner thread scans and compares, a few readers read, pack and store, and this thread writes the manifest in path order: all
+overlapped, all in bounded memory. Must not know where chunks go or what a job is.
+"""
+
+import grp
+import logging
+import os
+import pwd
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import SimpleQueue
+
+from native.cdc import Cutter
+from native.event import Event
+from native.glob import rule_list
+from native.scan import Scan, is_pseudo
+from vdrd.files.chunk_writer import ChunkWriter, WrittenCounts
+from vdrd.files.links import LinkGroups
+from vdrd.files.plan import Ahead, Plan
+from vdrd.files.reader import BatchReader, ReadBatch
+from vdrd.files.tree import TreeReader, TreeWriter, cut_seed
+from vdrd.files.warnings import Warnings
+from vdrd.model.chunks import ChunkSink, ChunkSource
+from vdrd.model.errors import BadInput, NotFound, SourceUnreadable
+from vdrd.model.points import BackupType, FilesRoot, ObjectKind, PointDraft
+from vdrd.model.progress import Cancel, Progress, ProgressSink
+
+READERS = max(2, min(4, os.cpu_count() or 2))
+BATCHES_OPEN = 2 * READERS
+"""Batches read or waiting for the manifest: so much memory (about 10 MiB each at worst) is in flight."""
+_REPORT_SECONDS = 0.2
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What the run did so far; the readers add, this thread reports."""
+
+    counts: WrittenCounts = field(default_factory=WrittenCounts)
+    read_bytes: int = 0
+    entries: int = 0
+
+
+def backup_files(
+    root_path: str | os.PathLike[str],
+    sink: ChunkSink,
+    *,
+    object_name: str,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    parent: FilesRoot | None = None,
+    parent_source: ChunkSource | None = None,
+    full: bool = False,
+    progress: ProgressSink = lambda _: None,
+    cancel: Cancel | None = None,
+    skip_directories: Iterable[str | os.PathLike[str]] = (),
+    crosses_file_systems: bool = False,
+) -> PointDraft:
+    """Back up the directory `root_path`; the caller commits the draft.
+
+    `parent` (read through `parent_source`) tells what is unchanged: size, mtime, ctime, inode and device equal. What is doubtful
+    is read and compared; `full` reads everything. `include` and `exclude` are patterns (docs/files.md).
+    Directories in `skip_directories` (the storage itself) are left out; other file systems are entered only with
+    `crosses_file_systems`. `progress` is called from this thread.
+
+    Files that cannot be read, or change while they are read, become warnings of the draft. Raises NotFound, BadInput or
+    SourceUnreadable for the root, Cancelled, and what the sink raises.
+    """
+    started_at = datetime.now(UTC)
+    cancel = cancel or Cancel()
+    path = Path(root_path).absolute()
+    rules = _rules(path, include, exclude)
+    totals = _Totals()
+    warnings = Warnings(_LOG)
+    with ExitStack() as stack:
+        root_fd = _open_root(path)
+        stack.callback(os.close, root_fd)
+        keys = sink.keys
+        seed = cut_seed(keys.cut_key)
+        reader = TreeReader(parent, parent_source) if parent and parent_source else None
+        scan = Scan(root_fd, rules=rules, crosses=crosses_file_systems, skips=_skips(path, skip_directories))
+        plan = Plan(scan, cut_seed=seed, parent=reader, reads_all=full, cancel=cancel)
+        ahead = Ahead(plan.batches, "vdr-plan")
+        stack.callback(ahead.close)
+
+        def on_read(count: int) -> None:
+            cancel.check()
+            totals.read_bytes += count
+
+        cutter = Cutter(keys.cut_key)
+        readers = [BatchReader(root_fd, sink, cutter, totals.counts, on_read) for _ in range(READERS)]
+        pool = stack.enter_context(ThreadPoolExecutor(READERS, "vdr-read"))
+        tree = TreeWriter(ChunkWriter(sink, totals.counts), seed)
+        report = _reporter(plan, totals, progress)
+        _read_all(ahead, readers, pool, tree, totals, warnings, report, cancel)
+        for event in plan.events:
+            warnings.add_event(event)
+        if plan.is_parent_damaged:
+            warnings.add("the point before is damaged; the files it could not tell about were read")
+        root = tree.finish(
+            logical_bytes=plan.counts().logical_bytes,
+            users=_names(plan.owners(), lambda uid: pwd.getpwuid(uid).pw_name),
+            groups=_names(plan.owners(groups=True), lambda gid: grp.getgrgid(gid).gr_name),
+        )
+        report()
+        return PointDraft(
+            object_name=object_name,
+            kind=ObjectKind.FILES,
+            backup_type=BackupType.FULL if reader is None or full else BackupType.INCREMENTAL,
+            root=root,
+            source=os.fsdecode(path).encode("utf-8", "replace").decode(),
+            host=socket.gethostname(),
+            logical_bytes=plan.counts().logical_bytes,
+            new_bytes=totals.counts.new_bytes,
+            stored_bytes=totals.counts.stored_bytes,
+            started_at=started_at,
+            warnings=tuple(warnings.first),
+            warning_count=warnings.count,
+        )
+
+
+def _read_all(
+    batches: Iterable[bytes],
+    readers: list[BatchReader],
+    pool: ThreadPoolExecutor,
+    tree: TreeWriter,
+    totals: _Totals,
+    warnings: Warnings,
+    report: Callable[[], None],
+    cancel: Cancel,
+) -> None:
+    idle: SimpleQueue[BatchReader] = SimpleQueue()
+    for reader in readers:
+        idle.put(reader)
+
+    def read(batch: bytes) -> ReadBatch:
+        cancel.check()
+        reader = idle.get()
+        try:
+            return reader.read(batch)
+        finally:
+            idle.put(reader)
+
+    def read_alone(record: bytes) -> bytes:
+        result = read(record)
+        _note(result.events, warnings)
+        return b"".join(result.blocks)
+
+    links = LinkGroups(read_alone)
+
+    def take(future: Future[ReadBatch]) -> None:
+        result = _wait(future, report)
+        _note(result.events, warnings)
+        for block in result.blocks:
+            tree.append(links.complete(block))
+        totals.entries = tree.entry_count
+
+    open_batches: deque[Future[ReadBatch]] = deque()
+    try:
+        for batch in batches:
+            if not batch:
+                continue
+            open_batches.append(pool.submit(read, batch))
+            while len(open_batches) >= BATCHES_OPEN:
+                take(open_batches.popleft())
+        while open_batches:
+            take(open_batches.popleft())
+    finally:
+        for future in open_batches:
+            future.cancel()
+
+
+def _wait(future: Future[ReadBatch], report: Callable[[], None]) -> ReadBatch:
+    while True:
+        report()
+        try:
+            return future.result(timeout=_REPORT_SECONDS)
+        except NotYet:
+            if future.done():
+                raise
+
+
+def _note(events: list[Event], warnings: Warnings) -> None:
+    for event in events:
+        warnings.add_event(event)
+
+
+def _reporter(plan: Plan, totals: _Totals, progress: ProgressSink) -> Callable[[], None]:
+    def report() -> None:
+        counts = plan.counts()
+        progress(
+            Progress(
+                step="backup",
+                done_bytes=totals.read_bytes,
+                done_files=totals.entries,
+                total_files=counts.entries if plan.is_complete else None,
+                total_bytes=counts.read_bytes if plan.is_complete else None,
+                new_bytes=totals.counts.new_bytes,
+                stored_bytes=totals.counts.stored_bytes,
+            )
+        )
+
+    return report
+
+
+def _open_root(path: Path) -> int:
+    try:
+        root_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise NotFound(what="directory", name=path) from error
+    except NotADirectoryError as error:
+        raise BadInput(
+            what=f"{path} is not a directory; back up the directory it is in, with --include {path.name}"
+        ) from error
+    except OSError as error:
+        raise SourceUnreadable(path=path, reason=error.strerror) from error
+    if is_pseudo(root_fd):
+        os.close(root_fd)
+        raise BadInput(what=f"{path} is a pseudo file system of the kernel; there is nothing in it to protect")
+    return root_fd
+
+
+def _rules(root: Path, include: Sequence[str], exclude: Sequence[str]) -> bytes:
+    prefix = os.fsencode(root).rstrip(b"/") + b"/"
+
+    def relative(pattern: str) -> bytes:
+        raw = os.fsencode(pattern)
+        return b"/" + raw[len(prefix) :] if raw.startswith(prefix) and len(prefix) > 1 else raw
+
+    try:
+        return rule_list([relative(p) for p in include], [relative(p) for p in exclude])
+    except ValueError as error:
+        raise BadInput(what=f"a pattern cannot be used: {error}") from error
+
+
+def _skips(root: Path, directories: Iterable[str | os.PathLike[str]]) -> list[tuple[int, int, int]]:
+    skips = []
+    root_stat = root.stat()
+    for directory in directories:
+        stat = Path(directory).stat()
+        if os.path.samestat(stat, root_stat):
+            raise BadInput(what=f"{root} is the storage itself")
+        skips.append((os.major(stat.st_dev), os.minor(stat.st_dev), stat.st_ino))
+    return skips
+
+
+def _names(ids: list[int], name_of: Callable[[int], str]) -> dict[int, str]:
+    names = {}
+    for number in ids:
+        try:
+            names[number] = name_of(number)[:256]
+        except KeyError:
+            continue
+    return names
