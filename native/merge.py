@@ -55,7 +55,9 @@ class Merge:
         self._io.scan_is_end = is_end
 
     def give_old(self, segment: bytes | None) -> None:
-        """The next segment of the manifest before, checked by `segment.check_segment`; None when there is none."""
+        """The next segment of the manifest before, checked by `segment.check_segment`; None when there is
+        none.
+        """
         if segment is None:
             self._io.old_is_end = 1
             return

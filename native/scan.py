@@ -25,7 +25,9 @@ class Scan:
         crosses: bool = False,
         skips: Sequence[tuple[int, int, int]] = (),
     ) -> None:
-        listed = ffi.new("vdr_scan_skip[]", [{"dev_major": a, "dev_minor": b, "inode": c} for a, b, c in skips])
+        listed = ffi.new(
+            "vdr_scan_skip[]", [{"dev_major": a, "dev_minor": b, "inode": c} for a, b, c in skips]
+        )
         handle = lib.vdr_scan_open(root_fd, buffer.readable(rules), len(rules), crosses, listed, len(skips))
         if handle == ffi.NULL:
             raise NativeError("memory", "scan")
@@ -36,7 +38,9 @@ class Scan:
         """Where `next_bytes` puts the entries."""
 
     def next_bytes(self) -> int:
-        """Write the next loose entries to `pointer`; their bytes, maybe 0. OSError when the root cannot be read."""
+        """Write the next loose entries to `pointer`; their bytes, maybe 0. OSError when the root cannot be
+        read.
+        """
         return check(lib.vdr_scan_next(self._handle, self.pointer, _OUT_BYTES, self.events.handle), "scan")
 
     @property

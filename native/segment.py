@@ -44,7 +44,9 @@ def check_segment(plain: bytes) -> int:
 
 
 def _aligned(data: Buffer) -> Any:
-    """C pointer to `data`, which it keeps alive: to its own memory, or to a copy where that is not 8-byte aligned."""
+    """C pointer to `data`, which it keeps alive: to its own memory, or to a copy where that is not 8-byte
+    aligned.
+    """
     array = ffi.from_buffer("uint8_t[]", data)
     if len(data) and int(ffi.cast("uintptr_t", array)) % 8 == 0:
         return array
@@ -62,9 +64,7 @@ def loose_entries(plain: bytes) -> Iterator[bytes]:
     out = ffi.new("uint64_t[]", ENTRY_BYTES_MAX // 4)
     room = ffi.cast("uint8_t *", out)
     while True:
-        written = check(
-            lib.vdr_segment_loosen_all(cursor, room, ffi.sizeof(out)), "manifest segment"
-        )
+        written = check(lib.vdr_segment_loosen_all(cursor, room, ffi.sizeof(out)), "manifest segment")
         if written == 0:
             return
         yield bytes(ffi.buffer(out, written))
@@ -136,4 +136,3 @@ class SegmentBuilder:
             total += info.plain_bytes
             infos.append(SegmentInfo(info.plain_bytes, info.entry_count, path))
         return memoryview(ffi.buffer(self._out, total)), infos
-

@@ -1,7 +1,7 @@
 """Backs up a directory tree into any chunk sink.
 
-A planner thread scans and compares, a few readers read, pack and store, and this thread writes the manifest in path order: all
-overlapped, all in bounded memory. Must not know where chunks go or what a job is.
+A planner thread scans and compares, a few readers read, pack and store, and this thread writes the manifest
+in path order: all overlapped, all in bounded memory. Must not know where chunks go or what a job is.
 """
 
 import grp
@@ -43,10 +43,9 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Totals:
-    """What the run did so far; the readers add, this thread reports."""
+    """What the run did so far; the readers add to `counts`, this thread reports."""
 
     counts: WrittenCounts = field(default_factory=WrittenCounts)
-    read_bytes: int = 0
     entries: int = 0
 
 
@@ -67,13 +66,13 @@ def backup_files(
 ) -> PointDraft:
     """Back up the directory `root_path`; the caller commits the draft.
 
-    `parent` (read through `parent_source`) tells what is unchanged: size, mtime, ctime, inode and device equal. What is doubtful
-    is read and compared; `full` reads everything. `include` and `exclude` are patterns (docs/files.md).
-    Directories in `skip_directories` (the storage itself) are left out; other file systems are entered only with
-    `crosses_file_systems`. `progress` is called from this thread.
+    `parent` (read through `parent_source`) tells what is unchanged: size, mtime, ctime, inode and device
+    equal. What is doubtful is read and compared; `full` reads everything. `include` and `exclude` are
+    patterns (docs/files.md). Directories in `skip_directories` (the storage itself) are left out; other file
+    systems are entered only with `crosses_file_systems`. `progress` is called from this thread.
 
-    Files that cannot be read, or change while they are read, become warnings of the draft. Raises NotFound, BadInput or
-    SourceUnreadable for the root, Cancelled, and what the sink raises.
+    Files that cannot be read, or change while they are read, become warnings of the draft. Raises NotFound,
+    BadInput or SourceUnreadable for the root, Cancelled, and what the sink raises.
     """
     started_at = datetime.now(UTC)
     cancel = cancel or Cancel()
@@ -94,14 +93,14 @@ def backup_files(
 
         def on_read(count: int) -> None:
             cancel.check()
-            totals.read_bytes += count
+            totals.counts.add_read(count)
 
         cutter = Cutter(keys.cut_key)
         readers = [BatchReader(root_fd, sink, cutter, totals.counts, on_read) for _ in range(READERS)]
         pool = stack.enter_context(ThreadPoolExecutor(READERS, "vdr-read"))
         tree = TreeWriter(ChunkWriter(sink, totals.counts), seed)
         report = _reporter(plan, totals, progress)
-        _read_all(ahead, readers, pool, tree, totals, warnings, report, cancel)
+        _Pipeline(readers, tree, totals, warnings, cancel).run(ahead, pool, report)
         for event in plan.events:
             warnings.add_event(event)
         if plan.is_parent_damaged:
@@ -128,55 +127,63 @@ def backup_files(
         )
 
 
-def _read_all(
-    batches: Iterable[bytes],
-    readers: list[BatchReader],
-    pool: ThreadPoolExecutor,
-    tree: TreeWriter,
-    totals: _Totals,
-    warnings: Warnings,
-    report: Callable[[], None],
-    cancel: Cancel,
-) -> None:
-    idle: SimpleQueue[BatchReader] = SimpleQueue()
-    for reader in readers:
-        idle.put(reader)
+class _Pipeline:
+    """Hands batches to readers and their results, in order, to the manifest."""
 
-    def read(batch: bytes) -> ReadBatch:
-        cancel.check()
-        reader = idle.get()
+    def __init__(
+        self,
+        readers: list[BatchReader],
+        tree: TreeWriter,
+        totals: _Totals,
+        warnings: Warnings,
+        cancel: Cancel,
+    ) -> None:
+        self._idle: SimpleQueue[BatchReader] = SimpleQueue()
+        for reader in readers:
+            self._idle.put(reader)
+        self._tree = tree
+        self._totals = totals
+        self._warnings = warnings
+        self._cancel = cancel
+        self._links = LinkGroups(self._read_alone)
+
+    def run(self, batches: Iterable[bytes], pool: ThreadPoolExecutor, report: Callable[[], None]) -> None:
+        """Read all batches; the manifest has every entry but is not finished."""
+        open_batches: deque[Future[ReadBatch]] = deque()
+        try:
+            for batch in batches:
+                open_batches.append(pool.submit(self._read, batch))
+                while len(open_batches) >= BATCHES_OPEN:
+                    self._take(open_batches.popleft(), report)
+            while open_batches:
+                self._take(open_batches.popleft(), report)
+        finally:
+            for future in open_batches:
+                future.cancel()
+
+    def _read(self, batch: bytes) -> ReadBatch:
+        self._cancel.check()
+        reader = self._idle.get()
         try:
             return reader.read(batch)
         finally:
-            idle.put(reader)
+            self._idle.put(reader)
 
-    def read_alone(record: bytes) -> bytes:
-        result = read(record)
-        _note(result.events, warnings)
+    def _read_alone(self, record: bytes) -> bytes:
+        result = self._read(record)
+        self._note(result.events)
         return b"".join(result.blocks)
 
-    links = LinkGroups(read_alone)
-
-    def take(future: Future[ReadBatch]) -> None:
+    def _take(self, future: Future[ReadBatch], report: Callable[[], None]) -> None:
         result = _wait(future, report)
-        _note(result.events, warnings)
+        self._note(result.events)
         for block in result.blocks:
-            tree.append(links.complete(block))
-        totals.entries = tree.entry_count
+            self._tree.append(self._links.complete(block))
+        self._totals.entries = self._tree.entry_count
 
-    open_batches: deque[Future[ReadBatch]] = deque()
-    try:
-        for batch in batches:
-            if not batch:
-                continue
-            open_batches.append(pool.submit(read, batch))
-            while len(open_batches) >= BATCHES_OPEN:
-                take(open_batches.popleft())
-        while open_batches:
-            take(open_batches.popleft())
-    finally:
-        for future in open_batches:
-            future.cancel()
+    def _note(self, events: list[Event]) -> None:
+        for event in events:
+            self._warnings.add_event(event)
 
 
 def _wait(future: Future[ReadBatch], report: Callable[[], None]) -> ReadBatch:
@@ -189,18 +196,13 @@ def _wait(future: Future[ReadBatch], report: Callable[[], None]) -> ReadBatch:
                 raise
 
 
-def _note(events: list[Event], warnings: Warnings) -> None:
-    for event in events:
-        warnings.add_event(event)
-
-
 def _reporter(plan: Plan, totals: _Totals, progress: ProgressSink) -> Callable[[], None]:
     def report() -> None:
         counts = plan.counts()
         progress(
             Progress(
                 step="backup",
-                done_bytes=totals.read_bytes,
+                done_bytes=totals.counts.read_bytes,
                 done_files=totals.entries,
                 total_files=counts.entries if plan.is_complete else None,
                 total_bytes=counts.read_bytes if plan.is_complete else None,
@@ -225,7 +227,9 @@ def _open_root(path: Path) -> int:
         raise SourceUnreadable(path=path, reason=error.strerror) from error
     if is_pseudo(root_fd):
         os.close(root_fd)
-        raise BadInput(what=f"{path} is a pseudo file system of the kernel; there is nothing in it to protect")
+        raise BadInput(
+            what=f"{path} is a pseudo file system of the kernel; there is nothing in it to protect"
+        )
     return root_fd
 
 

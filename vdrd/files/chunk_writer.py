@@ -12,11 +12,17 @@ from vdrd.model.chunks import CHUNK_ID_BYTES, ChunkKind, ChunkSink, EncodedBatch
 
 @dataclass(slots=True)
 class WrittenCounts:
-    """Bytes of the chunks that the sink lacked. Shared by the writers of a run."""
+    """Bytes read, and bytes of the chunks that the sink lacked. Shared by the readers of a run."""
 
+    read_bytes: int = 0
     new_bytes: int = 0
     stored_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add_read(self, read_bytes: int) -> None:
+        """Count bytes of content."""
+        with self._lock:
+            self.read_bytes += read_bytes
 
     def add(self, new_bytes: int, stored_bytes: int) -> None:
         """Count one batch."""
@@ -35,21 +41,28 @@ class ChunkWriter:
         self._encoder = Encoder(sink.compression_level)
         self._out = bytearray(0)
 
-    def write(self, kind: ChunkKind, data: Buffer, offsets: Buffer, lengths: Buffer) -> bytes:
-        """Store the pieces of `data` (offsets of uint64, lengths of uint32) as chunks; their ids, 32 bytes each."""
+    def write(
+        self,
+        kind: ChunkKind,
+        data: Buffer,
+        offsets: "array[int] | memoryview",
+        lengths: "array[int] | memoryview",
+    ) -> bytes:
+        """Store the pieces of `data` (offsets of uint64, lengths of uint32) as chunks; their ids, 32 bytes
+        each.
+        """
         ids = blake3.keyed_batch(self._keys[kind], data, offsets, lengths)
         wanted = self._sink.claim(ids)
         if not any(wanted):
             return ids
-        sizes = memoryview(lengths).cast("B").cast("I")
-        total_bytes = sum(size for size, is_wanted in zip(sizes, wanted, strict=True) if is_wanted)
+        total_bytes = sum(size for size, is_wanted in zip(lengths, wanted, strict=True) if is_wanted)
         if len(self._out) < total_bytes:
             self._out = bytearray(total_bytes)
-        table, written = self._encoder.encode(
-            data, offsets, lengths, kind=kind, out=self._out, select=wanted
-        )
+        table, written = self._encoder.encode(data, offsets, lengths, kind=kind, out=self._out, select=wanted)
         lacking = b"".join(
-            ids[i * CHUNK_ID_BYTES : (i + 1) * CHUNK_ID_BYTES] for i, is_wanted in enumerate(wanted) if is_wanted
+            ids[i * CHUNK_ID_BYTES : (i + 1) * CHUNK_ID_BYTES]
+            for i, is_wanted in enumerate(wanted)
+            if is_wanted
         )
         self._sink.put(EncodedBatch(lacking, table, bytes(memoryview(self._out)[:written])))
         self._counts.add(total_bytes, written)

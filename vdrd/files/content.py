@@ -1,6 +1,7 @@
 """Content of one file: large ones cut by content into chunks when written, any of them read at any offset.
 
-Owns content lists (what holds the extents of a file too long for its entry). Must not know paths or attributes.
+Owns content lists (what holds the extents of a file too long for its entry). Must not know paths or
+attributes.
 """
 
 import errno
@@ -103,8 +104,8 @@ class ListWriter:
 
 
 def data_ranges(fd: int, size_bytes: int) -> Iterator[tuple[int, int]]:
-    """Half-open ranges of a file that hold data, up to `size_bytes`; the rest are holes. One range where the file
-    system cannot tell."""
+    """Half-open ranges of a file that hold data, up to `size_bytes`; the rest are holes. One range where the
+    file system cannot tell."""
     at = 0
     while at < size_bytes:
         try:
@@ -181,7 +182,9 @@ class ContentWriter:
 
 
 def extents_of(entry: Entry, source: ChunkSource) -> Iterator[Extent]:
-    """All extents of a file in order, its content list read as it goes. Damaged when they do not add up to its size."""
+    """All extents of a file in order, its content list read as it goes. Damaged when they do not add up to
+    its size.
+    """
     if EntryFlag.LIST not in entry.flags:
         yield from entry.extents
         return
@@ -213,7 +216,8 @@ def _known(chunk_id: bytes | None) -> bytes:
 
 
 class FileReader:
-    """Reads one regular file of a point at any offset; holes are zeros. Not to be used by two threads at once.
+    """Reads one regular file of a point at any offset; holes are zeros. Not to be used by two threads at
+    once.
 
     Keeps a few list chunks and up to 8 MiB of data chunks.
     """
@@ -230,7 +234,9 @@ class FileReader:
             self._top = _Run.of_extents(list(entry.extents))
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
-        """Up to `length_bytes` bytes at `offset_bytes`: fewer only at the file's end. Damaged as the source says."""
+        """Up to `length_bytes` bytes at `offset_bytes`: fewer only at the file's end. Damaged as the source
+        says.
+        """
         end = min(offset_bytes + length_bytes, self.size_bytes)
         parts = []
         at = offset_bytes

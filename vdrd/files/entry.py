@@ -38,7 +38,9 @@ class EntryFlag(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One path of a tree. Times are nanoseconds since the epoch; owners are numbers (names are in the manifest's head)."""
+    """One path of a tree. Times are nanoseconds since the epoch; owners are numbers (names are in the
+    manifest's head).
+    """
 
     path: bytes
     """Relative to the root of the tree, which is b''."""

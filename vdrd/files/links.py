@@ -1,4 +1,6 @@
-"""Hard links during a backup: the first name of a file is read, the others take over what was found. Bounded memory."""
+"""Hard links during a backup: the first name of a file is read, the others take over what was found. Bounded
+memory.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,6 +1,8 @@
-"""Decides what a backup has to read: scans the tree, merges it with the manifest before, and gives batches in path order.
+"""Decides what a backup has to read: scans the tree, merges it with the manifest before, and gives batches in
+path order.
 
-Runs in a thread of its own, a bounded number of batches ahead of the readers. Must not know how anything is read or stored.
+Runs in a thread of its own, a bounded number of batches ahead of the readers. Must not know how anything is
+read or stored.
 """
 
 import queue
@@ -89,7 +91,7 @@ class Ahead(Iterator[T]):
                 self._queue.put((item, None))
                 if self._is_closed:
                     return
-        except BaseException as error:  # noqa: BLE001 - handed to the reader, who raises it
+        except BaseException as error:
             self._queue.put((None, error))
         else:
             self._queue.put((None, StopIteration()))

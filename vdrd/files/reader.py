@@ -1,4 +1,6 @@
-"""Reads the batches of a backup and stores their content: one `BatchReader` per thread, any number side by side."""
+"""Reads the batches of a backup and stores their content: one `BatchReader` per thread, any number side by
+side.
+"""
 
 import os
 from collections.abc import Callable
@@ -42,7 +44,9 @@ class BatchReader:
         self._on_read = on_read
 
     def read(self, batch: bytes) -> ReadBatch:
-        """Read all that the batch asks for. Errors of the sink are raised; those of single files become events."""
+        """Read all that the batch asks for. Errors of the sink are raised; those of single files become
+        events.
+        """
         result = ReadBatch()
         self._gather.begin(batch)
         while True:
@@ -61,9 +65,7 @@ class BatchReader:
             return gather.take(b"")
         data = memoryview(gather.data)[: gather.data_used]
         self._on_read(len(data))
-        return gather.take(
-            self._writer.write(ChunkKind.DATA, data, gather.pack_offsets, gather.pack_lengths)
-        )
+        return gather.take(self._writer.write(ChunkKind.DATA, data, gather.pack_offsets, gather.pack_lengths))
 
     def _read_large(self, result: ReadBatch) -> None:
         """Store the file that the gather handed over, again when it changed meanwhile."""

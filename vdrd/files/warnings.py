@@ -1,4 +1,6 @@
-"""What degraded a run: events of single paths as sentences, the first of them kept, all of them counted and logged."""
+"""What degraded a run: events of single paths as sentences, the first of them kept, all of them counted and
+logged.
+"""
 
 import logging
 import os

@@ -1,7 +1,8 @@
-"""Chunks of a file tree's manifest as bytes and back: header, nodes, content lists, head (`docs/formats/manifest.md`).
+"""Chunks of a file tree's manifest as bytes and back: header, nodes, content lists, head
+(`docs/formats/manifest.md`).
 
-Pure and bounded. Owns the layout above the segments; the entries inside a segment are the C core's (`native/csrc/entry.h`).
-Must not know where chunks are kept.
+Pure and bounded. Owns the layout above the segments; the entries inside a segment are the C core's
+(`native/csrc/entry.h`). Must not know where chunks are kept.
 """
 
 import struct
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import msgpack
 
-from vdrd.model.chunks import CHUNK_BYTES_MAX, CHUNK_ID_BYTES, ChunkKind
+from vdrd.model.chunks import CHUNK_BYTES_MAX, CHUNK_ID_BYTES
 from vdrd.model.errors import Damaged, StorageNewer
 
 VERSION = 1
@@ -189,7 +190,11 @@ def write_list_leaf(extents: Sequence[Extent]) -> bytes:
 def parse_list_leaf(plain: bytes) -> list[Extent]:
     """Extents of a content list's leaf, in file order."""
     header, ids, body = _expect(plain, LIST_MAGIC)
-    if header.level != 0 or header.data_ids != header.id_count or len(body) != _EXTENT.size * header.item_count:
+    if (
+        header.level != 0
+        or header.data_ids != header.id_count
+        or len(body) != _EXTENT.size * header.item_count
+    ):
         raise damaged("content list leaf with a wrong count")
     extents = []
     for number, offset_bytes, length_bytes in _EXTENT.iter_unpack(body):
