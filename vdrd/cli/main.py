@@ -125,7 +125,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     where it came from.
     """
     try:
-        code = _run(sys.argv[1:] if arguments is None else arguments)
+        try:
+            code = _run(sys.argv[1:] if arguments is None else arguments)
+        except SystemExit as ending:  # help, version or wrong usage
+            code = int(ending.code or 0)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("vdr: interrupted", file=sys.stderr)
