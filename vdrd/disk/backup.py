@@ -139,8 +139,11 @@ class _DiskBackup:
         stop = threading.Event()
         with ThreadPoolExecutor(workers, thread_name_prefix="vdr-disk") as pool:
             futures = [pool.submit(self._work, stop) for _ in range(workers)]
-            for future in futures:
-                future.result()
+            try:
+                for future in futures:
+                    future.result()
+            finally:
+                stop.set()  # Ctrl-C arrives here, in the thread that waits
         self._cancel.check()
         root = self._map.finish()
         self.counts.new_bytes += self._map.new_bytes

@@ -74,8 +74,12 @@ class _DiskRestore:
         workers = min(_WORKERS_MAX, os.cpu_count() or 1)
         stop = threading.Event()
         with ThreadPoolExecutor(workers, thread_name_prefix="vdr-restore") as pool:
-            for future in [pool.submit(self._work, stop) for _ in range(workers)]:
-                future.result()
+            futures = [pool.submit(self._work, stop) for _ in range(workers)]
+            try:
+                for future in futures:
+                    future.result()
+            finally:
+                stop.set()  # Ctrl-C arrives here, in the thread that waits
         self._cancel.check()
 
     def _work(self, stop: threading.Event) -> None:

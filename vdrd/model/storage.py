@@ -38,6 +38,23 @@ class StorageInfo:
         return None if self.compression is None else COMPRESSION_LEVELS[self.compression]
 
 
+@dataclass(frozen=True, slots=True)
+class StorageStatistics:
+    """What an open storage holds, without looking into it."""
+
+    point_count: int
+    pack_count: int
+    chunk_count: int
+    """Records in packs; a chunk that stands in two counts twice."""
+    stored_bytes: int
+    """Length of all packs."""
+    session_count: int
+    index_segments: int
+    index_entries: int
+    table_entries: int
+    """In memory, not yet in a segment."""
+
+
 class KeyMaterial:
     """What opens an encrypted storage: the content of a key file, or a passphrase. Never printed."""
 

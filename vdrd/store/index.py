@@ -68,19 +68,34 @@ class ChunkIndex:
         A segment that does not hold is left out (`damages` has it): its packs are read instead.
         """
         on_disk = pack_ids_on_disk(self._directory.root)
-        names = sorted((self._directory.root / "index").glob("*.idx"), key=lambda path: path.name)
-        small = sum(path.stat().st_size for path in names) <= _CHECK_BYTES_MAX
-        for path in names:
-            try:
-                self._add_segment(path, on_disk, check=check or small)
-            except Damaged as error:
-                self.damages.append(error)
+        names = {segment.name for segment in self.segments}
+        paths = sorted((self._directory.root / "index").glob("*.idx"), key=lambda path: path.name)
+        try:
+            small = sum(path.stat().st_size for path in paths) <= _CHECK_BYTES_MAX
+            for path in paths:
+                if f"index/{path.name}" not in names:
+                    self._try_segment(path, on_disk, check=check or small)
+        except FileNotFoundError:
+            # A writing process merged segments meanwhile; what is in none that is left is read from the
+            # packs.
+            pass
         known = {row.pack_id for row in self.packs.values()}
         for pack_id in sorted(on_disk - known):
             try:
-                self.add_pack(PackFile(self._directory.root, pack_id, self._keyring))
+                self._add_pack(PackFile(self._directory.root, pack_id, self._keyring))
             except Damaged as error:
                 self.damages.append(error)
+
+    def refresh(self) -> None:
+        """Take in what another process has written since. Only for storages opened for reading."""
+        with self._lock:
+            self.load(check=False)
+
+    def _try_segment(self, path: Path, on_disk: set[bytes], *, check: bool) -> None:
+        try:
+            self._add_segment(path, on_disk, check=check)
+        except Damaged as error:
+            self.damages.append(error)
 
     def _add_segment(self, path: Path, on_disk: set[bytes], *, check: bool) -> None:
         name = f"index/{path.name}"
@@ -100,7 +115,7 @@ class ChunkIndex:
         self.packs[number] = row
         return number
 
-    def add_pack(self, pack: PackFile) -> None:
+    def _add_pack(self, pack: PackFile) -> None:
         """Take the chunks of a pack that no segment names into the table."""
         rows = pack.rows()
         number = self.native.pack_add(pack.pack_id, pack.header.domain, pack.header.epoch)
@@ -111,8 +126,7 @@ class ChunkIndex:
         self.native.insert(ids, places)
         count = len(rows) // pack_format.ROW_BYTES
         row = PackRow(pack.pack_id, pack.header.domain, pack.header.epoch, count, pack.file_bytes)
-        with self._lock:
-            self.packs[number] = self._unindexed[number] = row
+        self.packs[number] = self._unindexed[number] = row
 
     def pack_sealed(self, pack: SealedPack) -> None:
         """A pack that this process wrote is durable: the next segment names it."""

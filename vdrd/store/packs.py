@@ -178,12 +178,13 @@ class PackPool:
         self._failure: BaseException | None = None
         self._scratch = threading.local()
 
-    def put(self, batch: EncodedBatch, domain: int) -> int:
-        """Store what the index lacks of a batch; returns the bytes added. Raises what made the storage
-        unwritable."""
-        lacking = self._index.claim(batch.ids)
-        skip = bytearray(lacking.translate(_INVERT))
-        if not any(lacking):
+    def put(self, batch: EncodedBatch, domain: int, *, again: bool = False) -> int:
+        """Store what the index lacks of a batch (all of it with `again`); returns the bytes added.
+
+        Raises what made the storage unwritable.
+        """
+        skip = bytearray(batch.count) if again else self._index.claim(batch.ids).translate(_INVERT)
+        if all(skip):
             return 0
         pack = self._take(domain)
         try:

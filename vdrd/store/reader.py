@@ -1,7 +1,6 @@
 """Reading chunks of an open storage."""
 
 from array import array
-from pathlib import Path
 
 from native.disk import Disk
 from native.diskmap import point_disk
@@ -27,26 +26,34 @@ _REASONS = {
 class ChunkReader:
     """A ChunkSource over packs. Thread-safe. `native` serves disks without the interpreter."""
 
-    def __init__(self, packs: Path, index: ChunkIndex, reader: Reader) -> None:
-        self._packs = packs
+    def __init__(self, index: ChunkIndex, reader: Reader, *, is_alone: bool) -> None:
+        """`is_alone`: nobody else writes, so what the index lacks is nowhere."""
         self._index = index
+        self._is_alone = is_alone
         self.native = reader
 
     def fetch(self, ids: bytes) -> list[bytes]:
         """Plain bytes of each chunk, in order. Raises Damaged naming the first chunk that is missing or
         wrong."""
-        places = array("I")
-        places.frombytes(self._index.native.find(ids))
-        missing = next((i for i, pack in enumerate(places[0::4]) if pack == NO_PACK), None)
-        if missing is not None:
-            raise self._damaged(ids, missing, "missing", None)
-        lengths = places[3::4]
+        lengths = self._lengths(ids)
         if lengths and max(lengths) > CHUNK_BYTES_MAX:
             raise Damaged(what="index", reason="a chunk's length is out of bounds")
         try:
             return self.native.fetch(ids, lengths)
         except FetchFailed as error:
             raise self._damaged(ids, error.position, error.code, error.pack) from error
+
+    def _lengths(self, ids: bytes) -> "array[int]":
+        for is_last in (self._is_alone, True):
+            places = array("I")
+            places.frombytes(self._index.native.find(ids))
+            missing = next((i for i, pack in enumerate(places[0::4]) if pack == NO_PACK), None)
+            if missing is None:
+                return places[3::4]
+            if is_last:
+                raise self._damaged(ids, missing, "missing", None)
+            self._index.refresh()
+        raise AssertionError
 
     def _damaged(self, ids: bytes, position: int, code: str, pack: int | None) -> Damaged:
         chunk_id = ids[CHUNK_ID_BYTES * position : CHUNK_ID_BYTES * (position + 1)]

@@ -2,6 +2,8 @@
 
 import os
 import threading
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +23,16 @@ from vdrd.model.errors import (
     TargetRefused,
 )
 from vdrd.model.points import Point, PointDraft
-from vdrd.model.storage import COMPRESSION_LEVELS, DEFAULT_COMPRESSION, Encryption, KeyMaterial, StorageInfo
+from vdrd.model.progress import Cancel, ProgressSink
+from vdrd.model.storage import (
+    COMPRESSION_LEVELS,
+    DEFAULT_COMPRESSION,
+    Encryption,
+    KeyMaterial,
+    StorageInfo,
+    StorageStatistics,
+)
+from vdrd.store.collect import Collection, CollectReport
 from vdrd.store.directory import StorageDirectory
 from vdrd.store.index import ChunkIndex
 from vdrd.store.keyring import Keyring, unlock
@@ -31,6 +42,7 @@ from vdrd.store.packs import PackPool
 from vdrd.store.points import PointBook
 from vdrd.store.reader import CACHE_BYTES, ChunkReader
 from vdrd.store.session import WriteSession
+from vdrd.store.verify import Verification, VerifyReport
 
 _FOLDERS = ("keys", "packs", "tmp", "index", "points")
 
@@ -56,6 +68,9 @@ class Storage:
         self._sessions: set[WriteSession] = set()
         self._sessions_lock = threading.Lock()
         self._commit_lock = threading.Lock()
+        self._walk_lock = threading.Lock()
+        self._is_collecting = False
+        self._held: list[Point] = []
         self.book = PointBook(directory, keyring)
         self.index = ChunkIndex(directory, keyring)
         self._pool: PackPool | None = None
@@ -80,7 +95,7 @@ class Storage:
             for epoch in range(self.keyring.epoch_count):
                 keys = self.keyring.domain(domain, epoch)
                 native.keys_add(domain, epoch, keys.id_key_table, keys.pack_root)
-        return ChunkReader(packs, self.index, native)
+        return ChunkReader(self.index, native, is_alone=self.is_writable)
 
     # ---- making and opening ----
 
@@ -201,8 +216,13 @@ class Storage:
     def _session_ended(self, session: WriteSession) -> None:
         with self._sessions_lock:
             self._sessions.discard(session)
-            if not self._sessions:
-                self.index.native.touch_clear()
+            self._clear_touches()
+
+    def _clear_touches(self) -> None:
+        # A running collection counts as a session: the point of one that ends meanwhile may be newer than
+        # its marks.
+        if not self._sessions and not self._is_collecting:
+            self.index.native.touch_clear()
 
     def commit(self, draft: PointDraft) -> Point:
         """For sessions: everything put so far durable, then the index, then the point."""
@@ -212,6 +232,86 @@ class Storage:
             point = self.book.write(draft)
             self.index.merge()
             return point
+
+    # ---- upkeep ----
+
+    def verify(
+        self,
+        points: Iterable[str] | None = None,
+        *,
+        read_data: bool = False,
+        progress: ProgressSink = lambda _: None,
+        cancel: Cancel | None = None,
+    ) -> VerifyReport:
+        """Check points (references as for `point`), or with None everything: structure, or with `read_data`
+        every byte. Damage is reported, not raised."""
+        names = None if points is None else [self.book.resolve(reference) for reference in points]
+        with self._walk_lock:
+            run = Verification(self, progress=progress, cancel=cancel or Cancel())
+            return run.run(names, read_data=read_data)
+
+    def forget(self, points: Iterable[str]) -> list[str]:
+        """Remove points (damaged ones too); their space is freed by the next collection. Returns their ids.
+
+        Raises NotFound, with nothing removed, if one of the references means none.
+        """
+        self.pool.check()
+        names = [self.book.resolve(reference) for reference in points]
+        for name in names:
+            self.book.remove(name)
+        return names
+
+    def collect(
+        self, *, progress: ProgressSink = lambda _: None, cancel: Cancel | None = None
+    ) -> CollectReport:
+        """Free the space of chunks that no point reaches. Safe beside sessions and readers of this process.
+
+        Raises Damaged, with nothing removed, when a point cannot be read: forget it first.
+        """
+        self.pool.check()
+        with self._walk_lock:
+            with self._sessions_lock:
+                self._is_collecting = True
+            try:
+                return Collection(self, progress=progress, cancel=cancel or Cancel()).run()
+            finally:
+                with self._sessions_lock:
+                    self._is_collecting = False
+                    self._clear_touches()
+
+    @contextmanager
+    def hold(self, point: Point) -> Iterator[None]:
+        """Keep a point's chunks from collection while they are read, even if it is forgotten meanwhile."""
+        with self._sessions_lock:
+            self._held.append(point)
+        try:
+            yield
+        finally:
+            with self._sessions_lock:
+                self._held.remove(point)
+
+    def held_points(self) -> list[Point]:
+        """Points under `hold`."""
+        with self._sessions_lock:
+            return list(self._held)
+
+    def no_readers(self) -> AbstractContextManager[bool]:
+        """For collection: keep other reading processes out for a moment; yields whether there are none."""
+        return self._lock.no_readers()
+
+    def statistics(self) -> StorageStatistics:
+        """Figures that cost no walk."""
+        packs = self.index.pack_rows().values()
+        return StorageStatistics(
+            point_count=len(self.book.names()),
+            pack_count=len(packs),
+            chunk_count=sum(row.chunk_count for row in packs),
+            stored_bytes=sum(row.file_bytes for row in packs),
+            session_count=len(self._sessions),
+            index_segments=len(self.index.segments),
+            index_entries=self.index.native.segment_entries,
+            table_entries=self.index.native.table_count,
+        )
 
 
 def _make_empty(path: Path) -> None:
