@@ -93,9 +93,9 @@ CALLS: dict[str, CallType] = {
         _change(
             "host.add_passive",
             hosts.HostAddPassive,
-            hosts.PassiveEnrolment,
+            hosts.HostInfo,
             _P.HOSTS_MANAGE,
-            "Admits a host that is dialled",
+            "Enrols a waiting agent",
         ),
         _read("host.disks", hosts.HostDisks, hosts.HostDisksReply, _P.HOSTS_BROWSE, "Disks of a host"),
         _read(

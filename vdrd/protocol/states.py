@@ -31,6 +31,7 @@ from schemas.link import (
     PutDone,
     Refused,
     Reply,
+    Report,
     Request,
     Welcome,
     Withdraw,
@@ -111,7 +112,7 @@ DATA: Table = {
     State.READY: {(OUT, Open): State.ASKED},
     State.ASKED: {(IN, Opened): State.OPEN, (IN, Fault): State.CLOSED},
     State.OPEN: {
-        **{(OUT, one): State.OPEN for one in (Claim, Put, Fetch)},
+        **{(OUT, one): State.OPEN for one in (Claim, Put, Fetch, Report)},
         **{(IN, one): State.OPEN for one in (Claimed, PutDone, Chunks, Working, Fault)},
         (OUT, Commit): State.OPEN,
         (IN, Committed): State.COMMITTED,

@@ -1,0 +1,125 @@
+"""`vdr store backup`: back up a disk or a directory into a storage, without any server."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vdrd.cli.output import JSON_ANSWER, bytes_text, seconds_text
+from vdrd.cli.progress import ProgressLine
+from vdrd.cli.storage_access import add_storage_arguments, open_storage, point_document
+from vdrd.model.errors import BadInput, ExitCode
+from vdrd.model.points import DiskRoot, FilesRoot, ObjectKind, Point, PointDraft
+from vdrd.model.progress import Cancel
+
+if TYPE_CHECKING:
+    from vdrd.store import Storage, WriteSession
+
+NAME = "backup"
+HELP = "back up a disk, an image or a directory"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See docs/cli.md."""
+    add_storage_arguments(parser)
+    parser.add_argument("kind", choices=[kind.value for kind in ObjectKind], help="what PATH is")
+    parser.add_argument("path", metavar="PATH", type=Path, help="image file, block device or directory")
+    parser.add_argument("--object", metavar="NAME", required=True, help="what its points are called")
+    parser.add_argument(
+        "--full", action="store_true", help="read everything, trust nothing of the last point"
+    )
+    parser.add_argument("--include", metavar="G", action="append", default=[], help="files: only these")
+    parser.add_argument("--exclude", metavar="G", action="append", default=[], help="files: not these")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Back up, commit, tell."""
+    kind = ObjectKind(args.kind)
+    if kind is ObjectKind.DISK and (args.include or args.exclude):
+        raise BadInput(what="--include and --exclude are for files, not for a disk")
+    if not args.object or "@" in args.object:
+        raise BadInput(what="an object's name must not be empty or contain '@'")
+    began = time.monotonic()
+    # The session need not check what this very process has just hashed.
+    with open_storage(args, writable=True) as storage, storage.session(check=False) as session:
+        parents = [point for point in storage.points(args.object) if point.draft.kind is kind]
+        parent = parents[-1] if parents and not args.full else None
+        with ProgressLine() as line:
+            back_up = _back_up_disk if kind is ObjectKind.DISK else _back_up_files
+            draft = back_up(args, storage, session, parent, line)
+        point = session.commit(draft)
+    _tell(args, point, time.monotonic() - began)
+    return ExitCode.WARNINGS if point.draft.warning_count else ExitCode.DONE
+
+
+def _back_up_disk(
+    args: argparse.Namespace,
+    storage: "Storage",
+    session: "WriteSession",
+    parent: Point | None,
+    line: ProgressLine,
+) -> PointDraft:
+    from vdrd.disk.backup import backup_disk
+
+    root = parent.draft.root if parent else None
+    return backup_disk(
+        args.path,
+        session,
+        object_name=args.object,
+        parent=root if isinstance(root, DiskRoot) else None,
+        parent_source=storage.reader,
+        parent_id=parent.point_id if parent else None,
+        progress=line,
+        cancel=Cancel(),
+    )
+
+
+def _back_up_files(
+    args: argparse.Namespace,
+    storage: "Storage",
+    session: "WriteSession",
+    parent: Point | None,
+    line: ProgressLine,
+) -> PointDraft:
+    from dataclasses import replace
+
+    from vdrd.files.backup import backup_files
+
+    root = parent.draft.root if parent else None
+    draft = backup_files(
+        args.path,
+        session,
+        object_name=args.object,
+        include=args.include,
+        exclude=args.exclude,
+        parent=root if isinstance(root, FilesRoot) else None,
+        parent_source=storage.reader,
+        full=args.full,
+        progress=line,
+        cancel=Cancel(),
+        skip_directories=[storage.path],
+    )
+    return replace(draft, parent_id=parent.point_id if parent else None)
+
+
+def _tell(args: argparse.Namespace, point: Point, seconds: float) -> None:
+    draft = point.draft
+    for warning in draft.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if draft.warning_count > len(draft.warnings):
+        print(f"warning: {draft.warning_count - len(draft.warnings)} more", file=sys.stderr)
+    if args.json:
+        answer = point_document(point)
+        answer |= {
+            "read_bytes": draft.read_bytes,
+            "seconds": round(seconds, 3),
+            "warnings": list(draft.warnings),
+        }
+        JSON_ANSWER.print(answer)
+        return
+    print(
+        f"point {point.point_id}: {bytes_text(draft.logical_bytes)}, read {bytes_text(draft.read_bytes)},"
+        f" new {bytes_text(draft.new_bytes)}, stored {bytes_text(draft.stored_bytes)},"
+        f" in {seconds_text(seconds)}"
+    )

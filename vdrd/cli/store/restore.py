@@ -1,0 +1,104 @@
+"""`vdr store restore`: write a point back, without any server."""
+
+import argparse
+import importlib
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vdrd.cli.output import JSON_ANSWER, bytes_text, seconds_text
+from vdrd.cli.progress import ProgressLine
+from vdrd.cli.storage_access import add_storage_arguments, open_storage
+from vdrd.model.errors import BadInput, ExitCode
+from vdrd.model.points import DiskRoot, FilesRoot
+from vdrd.model.progress import Cancel
+from vdrd.model.reports import RestoreReport
+
+if TYPE_CHECKING:
+    from vdrd.store import Storage
+
+NAME = "restore"
+HELP = "write a point back to a file, a device or a directory"
+DISK_NAME = "disk.raw"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See docs/cli.md."""
+    add_storage_arguments(parser)
+    parser.add_argument("point", metavar="POINT", help="id, a unique beginning of it, or OBJECT@latest")
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        type=Path,
+        help=f"disk: file, device, or a directory for {DISK_NAME}; files: directory",
+    )
+    parser.add_argument(
+        "--path", metavar="P", action="append", default=[], help="files: only this; repeatable"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Restore and tell."""
+    began = time.monotonic()
+    with open_storage(args) as storage:
+        point = storage.point(args.point)
+        root = point.draft.root
+        with ProgressLine() as line:
+            if isinstance(root, DiskRoot):
+                report, target = _restore_disk(args, storage, root, line)
+            else:
+                report, target = _restore_files(args, storage, root, line)
+    seconds = time.monotonic() - began
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if args.json:
+        JSON_ANSWER.print(
+            {
+                "point": point.point_id,
+                "target": str(target),
+                "logical_bytes": report.logical_bytes,
+                "written_bytes": report.written_bytes,
+                "files": report.file_count,
+                "seconds": round(seconds, 3),
+                "warnings": list(report.warnings),
+                "warning_count": report.warning_count,
+            }
+        )
+    else:
+        print(
+            f"restored {bytes_text(report.logical_bytes)} to {target}:"
+            f" wrote {bytes_text(report.written_bytes)} in {seconds_text(seconds)}"
+        )
+    return ExitCode.WARNINGS if report.warning_count else ExitCode.DONE
+
+
+def _restore_disk(
+    args: argparse.Namespace, storage: "Storage", root: DiskRoot, line: ProgressLine
+) -> tuple[RestoreReport, Path]:
+    from vdrd.disk.restore import restore_disk
+
+    if args.path:
+        raise BadInput(what="--path is for points of files; this one is a disk")
+    target: Path = args.target / DISK_NAME if args.target.is_dir() else args.target
+    report = restore_disk(
+        root, storage.reader, target, overwrite=args.overwrite, progress=line, cancel=Cancel()
+    )
+    return report, target
+
+
+def _restore_files(
+    args: argparse.Namespace, storage: "Storage", root: FilesRoot, line: ProgressLine
+) -> tuple[RestoreReport, Path]:
+    restore_files = importlib.import_module("vdrd.files.restore").restore_files
+    report: RestoreReport = restore_files(
+        root,
+        storage.reader,
+        args.target,
+        paths=args.path or None,
+        overwrite=args.overwrite,
+        progress=line,
+        cancel=Cancel(),
+    )
+    return report, args.target
