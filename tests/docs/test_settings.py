@@ -1,0 +1,33 @@
+"""The administrator's pages list every setting of every daemon with its default."""
+
+import dataclasses
+import re
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from vdrd.model.settings import shown
+
+ROOT = Path(__file__).parents[2]
+DAEMONS = {
+    "server": ("vdrd.server.config", "ServerConfig", "server.md"),
+    "node": ("vdrd.node.config", "NodeConfig", "node.md"),
+    "console": ("console.config", "ConsoleConfig", "console.md"),
+    "agent": ("agent.config", "AgentConfig", "agent.md"),
+}
+DAEMONS = {table: row for table, row in DAEMONS.items() if find_spec(row[0])}
+
+
+@pytest.mark.parametrize("table", DAEMONS)
+def test_page_lists_every_setting_with_its_default(table: str) -> None:
+    module, name, page = DAEMONS[table]
+    settings = getattr(import_module(module), name)()
+    text = ROOT.joinpath("docs/admin", page).read_text()
+    section = text.partition(f"## Settings: `[{table}]`\n")[2].partition("\n## ")[0]
+    documented = dict(re.findall(r"^\| `(\w+)` \| `?([^|`]*)`? \|", section, re.MULTILINE))
+    lines = shown(table, settings).splitlines()[1:]
+    actual = dict(line.split(" = ", 1) for line in lines if " = " in line)
+    unset = {field.name: "not set" for field in dataclasses.fields(settings) if field.name not in actual}
+    assert documented == actual | unset
