@@ -78,9 +78,9 @@ class Aead:
 
     def unseal(self, nonce: Buffer, sealed: Buffer, aad: Buffer = b"") -> bytes:
         """Plaintext of `sealed`; NativeError 'auth' when it was not sealed with this key, nonce and `aad`."""
-        cipher, extra = buffer.readable(sealed), buffer.readable(aad)
-        out = bytearray(max(len(cipher) - self.algorithm.tag_bytes, 0))
-        with self._turn:
+        out = bytearray(max(memoryview(sealed).nbytes - self.algorithm.tag_bytes, 0))
+        # Released in any case, as in `unseal_into`.
+        with buffer.readable(sealed) as cipher, buffer.readable(aad) as extra, self._turn:
             self._check_open()
             check(
                 lib.vdr_aead_unseal(
@@ -89,6 +89,42 @@ class Aead:
                 "unseal",
             )
         return bytes(out)
+
+    def seal_into(self, nonce: Buffer, data: Buffer, out: Buffer, aad: Buffer = b"") -> None:
+        """`seal` into memory of exactly the data's length and `tag_bytes`; it must not overlap the data."""
+        with (
+            buffer.readable(data) as plain,
+            buffer.readable(aad) as extra,
+            buffer.writable(out) as target,
+            self._turn,
+        ):
+            if len(target) != len(plain) + self.algorithm.tag_bytes:
+                raise ValueError("the output must be as long as data and tag")
+            self._check_open()
+            check(
+                lib.vdr_aead_seal(self._handle, _nonce(nonce), extra, len(extra), plain, len(plain), target),
+                "seal",
+            )
+
+    def unseal_into(self, nonce: Buffer, sealed: Buffer, out: Buffer, aad: Buffer = b"") -> None:
+        """`unseal` into memory of exactly the plaintext's length; its content is void after a NativeError."""
+        # Released in any case: a buffer held by the frames of a raised error takes the garbage collector of
+        # CPython 3.11 down when it meets them in a cycle.
+        with (
+            buffer.readable(sealed) as cipher,
+            buffer.readable(aad) as extra,
+            buffer.writable(out) as target,
+            self._turn,
+        ):
+            if len(target) + self.algorithm.tag_bytes != len(cipher):
+                raise ValueError("the output must be as long as the sealed data without its tag")
+            self._check_open()
+            check(
+                lib.vdr_aead_unseal(
+                    self._handle, _nonce(nonce), extra, len(extra), cipher, len(cipher), target
+                ),
+                "unseal",
+            )
 
     def _check_open(self) -> None:
         if self._handle == ffi.NULL:

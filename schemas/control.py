@@ -8,7 +8,9 @@ keep an end they could not deliver and deliver it after the next `Register`, so 
 
 Who asks whom:
 
-    agent, node -> server   Register -> Registered, RunProgressed!, RunLogged!, RunEnded -> Ack
+    agent, node -> server   Register -> Registered, RunProgressed!, RunLogged!, RunEnded -> Ack,
+                            CertificateRenew -> CertificateRenewed
+    server -> agent, node   RevocationsPushed!
     node -> server          PointsAnnounced -> Ack, StoragesAnnounced -> Ack
     server -> agent         RunStart -> Ack, RunCancel -> Ack, HostDisksAsk -> HostDisksAnswer,
                             HostBrowseAsk -> ListingAnswer
@@ -52,7 +54,7 @@ class StorageAnnounced(Message, frozen=True, kw_only=True):
 
 
 class HeldRun(Message, frozen=True, kw_only=True):
-    """A run the registering side still works on. The server cancels what it does not expect."""
+    """A run the registering side still works on, or whose end it could not deliver yet."""
 
     run_id: str
     attempt: int
@@ -135,6 +137,24 @@ class PointsAnnounced(Message, frozen=True, kw_only=True, tag_field="t", tag="po
     scan_id: str = ""
     is_scan: bool = False
     is_last: bool = False
+
+
+class CertificateRenew(Message, frozen=True, kw_only=True, tag_field="t", tag="certificate-renew"):
+    """To the server: a fresh certificate for the sender, who it is stays the same."""
+
+    request_pem: str
+
+
+class CertificateRenewed(Message, frozen=True, kw_only=True, tag_field="t", tag="certificate-renewed"):
+    """The fresh certificate."""
+
+    certificate_pem: str
+
+
+class RevocationsPushed(Message, frozen=True, kw_only=True, tag_field="t", tag="revocations-pushed"):
+    """To nodes and agents, a notification: the authority's signed list of revoked certificates."""
+
+    revoked_pem: str
 
 
 # ---- runs --------------------------------------------------------------------------------------------------
@@ -422,14 +442,17 @@ class ExportRemove(Message, frozen=True, kw_only=True, tag_field="t", tag="expor
     export_id: str
 
 
-FromMachine = Register | StoragesAnnounced | PointsAnnounced | RunProgressed | RunLogged | RunEnded
+FromMachine = (
+    Register | CertificateRenew | StoragesAnnounced | PointsAnnounced | RunProgressed | RunLogged | RunEnded
+)
 """What an agent or node sends to the server."""
 
-ToAgent = RunStart | RunCancel | HostDisksAsk | HostBrowseAsk
+ToAgent = RevocationsPushed | RunStart | RunCancel | HostDisksAsk | HostBrowseAsk
 """What the server sends to an agent."""
 
 ToNode = (
-    RunPrepare
+    RevocationsPushed
+    | RunPrepare
     | RunCancel
     | RunRelease
     | StorageOpen
@@ -446,6 +469,7 @@ ToNode = (
 Answers = (
     Ack
     | Registered
+    | CertificateRenewed
     | RunPrepared
     | HostDisksAnswer
     | ListingAnswer

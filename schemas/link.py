@@ -8,6 +8,7 @@ not know. A message or field that changes meaning gets a new tag. `PROTOCOL_VERS
 could not go on.
 """
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from msgspec import Meta, Raw, Struct
@@ -165,12 +166,18 @@ class Open(Message, frozen=True, tag="open"):
     """First frame of the agent: the one-time ticket."""
 
     ticket: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    seals: list[ShortText] = []
+    """Ciphers the agent can seal with, best first: `aes-256-gcm`, `sm4-gcm`. TLS alone always works."""
 
 
 class Opened(Message, frozen=True, tag="opened"):
     """The ticket was good. Keys only name chunks, they do not decrypt them."""
 
     run: ShortText
+    seal: ShortText
+    """How everything after this message travels: `tls` as before, or sealed with this AEAD from now on."""
+    seal_secret: Annotated[bytes, Meta(max_length=32)] = b""
+    """Random bytes from which both sides derive the keys of the seal."""
     id_keys: dict[int, Annotated[bytes, Meta(min_length=32, max_length=32)]] = {}
     """Chunk kind to hashing key."""
     cut_key: Annotated[bytes, Meta(max_length=32)] = b""
@@ -222,28 +229,47 @@ class Chunks(Message, frozen=True, tag="chunks"):
     payload: memoryview
 
 
-class Commit(Message, frozen=True, tag="commit"):
-    """All chunks are put: make the point. `draft` is a PointDraft as msgpack."""
+class DiskRootRecord(Struct, frozen=True, tag="disk", tag_field="k"):
+    """Root of a disk's block map."""
 
-    draft: Raw
+    root_id: Annotated[bytes, Meta(min_length=32, max_length=32)] | None
+    levels: Annotated[int, Meta(ge=0, le=64)]
+    size_bytes: Identifier
+    block_bytes: Annotated[int, Meta(ge=1, le=1 << 30)]
+
+
+class FilesRootRecord(Struct, frozen=True, tag="files", tag_field="k"):
+    """Root of a file tree's manifest."""
+
+    root_id: Annotated[bytes, Meta(min_length=32, max_length=32)] | None
+    levels: Annotated[int, Meta(ge=0, le=64)]
+    entry_count: Identifier
+
+
+class Commit(Message, frozen=True, tag="commit"):
+    """All chunks are put: make the point."""
+
+    object_name: ShortText
+    backup_type: ShortText
+    root: DiskRootRecord | FilesRootRecord
+    source: LongText
+    host: ShortText
+    logical_bytes: Identifier
+    new_bytes: Identifier
+    stored_bytes: Identifier
+    started_at: datetime
+    parent_id: ShortText | None = None
+    warnings: Annotated[list[LongText], Meta(max_length=1000)] = []
+    """The first warnings, at most 1,000."""
+    warning_count: Identifier = 0
+    labels: dict[ShortText, LongText] = {}
 
 
 class Committed(Message, frozen=True, tag="committed"):
-    """The point is durable. `point` is a Point as msgpack."""
+    """The point is durable."""
 
-    point: Raw
-
-
-class Report(Message, frozen=True, tag="report"):
-    """Progress of the agent's step; wants no answer."""
-
-    step: ShortText
-    done_bytes: int = 0
-    total_bytes: int | None = None
-    done_files: int = 0
-    total_files: int | None = None
-    new_bytes: int = 0
-    stored_bytes: int = 0
+    point_id: ShortText
+    time: datetime
 
 
 class Working(Message, frozen=True, tag="working"):
@@ -261,7 +287,7 @@ ENVELOPES = Request | Reply | Fault | Withdraw | Notify | Ping | Pong | Goodbye
 ENROLMENT = Enrol | Enrolled | Refused
 DATA = (
     Open | Opened | Claim | Claimed | Put | PutDone | Fetch | Chunks
-    | Commit | Committed | Report | Working | Abort | Fault | Goodbye
+    | Commit | Committed | Working | Abort | Fault | Goodbye
 )  # fmt: skip
 
 FAMILIES = {
@@ -270,7 +296,7 @@ FAMILIES = {
     "control envelopes": (Request, Reply, Fault, Withdraw, Notify, Ping, Pong, Goodbye),
     "data channels": (
         Open, Opened, Claim, Claimed, Put, PutDone, Fetch, Chunks,
-        Commit, Committed, Report, Working, Abort,
+        Commit, Committed, Working, Abort,
     ),
 }  # fmt: skip
 """Every message of this file once, by chapter of `docs/formats/wire.md`."""

@@ -24,7 +24,7 @@ from schemas.api.hosts import NodeGet as NodeGet
 from schemas.api.hosts import NodeInfo as NodeInfo
 from schemas.api.hosts import NodeList as NodeList
 from schemas.api.hosts import NodePage as NodePage
-from schemas.api.hosts import Port as Port
+from schemas.api.hosts import PassiveEnrolment as PassiveEnrolment
 from schemas.api.jobs import DailySchedule as DailySchedule
 from schemas.api.jobs import IntervalSchedule as IntervalSchedule
 from schemas.api.jobs import JobClone as JobClone

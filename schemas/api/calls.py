@@ -93,9 +93,9 @@ CALLS: dict[str, CallType] = {
         _change(
             "host.add_passive",
             hosts.HostAddPassive,
-            hosts.HostInfo,
+            hosts.PassiveEnrolment,
             _P.HOSTS_MANAGE,
-            "Enrols a waiting agent",
+            "Admits a host that is dialled",
         ),
         _read("host.disks", hosts.HostDisks, hosts.HostDisksReply, _P.HOSTS_BROWSE, "Disks of a host"),
         _read(

@@ -7,8 +7,6 @@ from msgspec import Meta, field
 from schemas.api.values import ById, Id, Message, Name, Page, PageRequest, PathText, Time
 from schemas.api.words import LinkMode, Presence
 
-Port = Annotated[int, Meta(ge=1, le=65535)]
-
 
 class HostInfo(Message, frozen=True, kw_only=True):
     """A protected machine."""
@@ -86,13 +84,27 @@ class EnrolmentToken(Message, frozen=True, kw_only=True):
 
 
 class HostAddPassive(Message, frozen=True, kw_only=True):
-    """Enrols an agent that waits to be dialled."""
+    """Admits a host whose agent waits to be dialled and cannot reach the server itself.
 
-    name: Name | None = None
+    The server makes its identity; the administrator carries it to the host once. (An agent that can reach the
+    server
+    enrols with a token and says then that it wants to be dialled.)
+    """
+
+    name: Name
     address: Annotated[str, Meta(min_length=1, max_length=255)]
-    port: Port = 4512
-    code: str
-    """The one-time code the agent shows (`vdr-agent enrol --passive`); proves both ends to each other."""
+    """Host name or IP address."""
+    port: Annotated[int, Meta(ge=1, le=65535)] = 4512
+
+
+class PassiveEnrolment(Message, frozen=True, kw_only=True):
+    """A host that was admitted, and what has to be carried to it. Shown once."""
+
+    host: HostInfo
+    bundle: str
+    """Key, certificate and authority, in PEM. Secret: who has it is this host."""
+    command: str
+    """What to type on the host, with the bundle on standard input."""
 
 
 class HostDisks(ById, frozen=True, kw_only=True):

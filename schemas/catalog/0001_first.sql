@@ -49,19 +49,6 @@ CREATE TABLE sessions (
 ) STRICT;
 CREATE INDEX sessions_by_user ON sessions (user_id);
 
--- One-time permissions for a new machine to get a certificate.
-CREATE TABLE enrolment_tokens (
-    token_hash    BLOB PRIMARY KEY,          -- SHA-256 of the secret; the secret itself is not kept
-    role          TEXT NOT NULL,             -- `agent` or `node`
-    name          TEXT,                      -- name to give the machine; NULL: its own host name
-    tenant_id     TEXT NOT NULL REFERENCES tenants,  -- house the machine will belong to
-    created_by    TEXT NOT NULL,             -- user name
-    created_at_ms INTEGER NOT NULL,          -- when it was made
-    expires_at_ms INTEGER NOT NULL,          -- refused from then on
-    used_at_ms    INTEGER,                   -- when it was used; a used one is refused. NULL: not yet
-    used_by       TEXT                       -- id of the machine that used it
-) STRICT;
-
 -- Certificates the authority has issued.
 CREATE TABLE certificates (
     serial        TEXT PRIMARY KEY,          -- serial number, hex

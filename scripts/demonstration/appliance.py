@@ -2,14 +2,22 @@
 
 import os
 import platform
+import shlex
+import socket
+import subprocess
+import tomllib
 from pathlib import Path
 
 from client import Client
-from daemons import Program, free_port, new_password, program
+from daemons import Program, free_port, is_free, program
+from report import DemonstrationError
+
+_PORTS = {"server": 4510, "node": 4511, "agent": 4512, "console": 8443, "nfs": 2049, "mount": 20048}
+_PORTMAP = 111
 
 
 class Appliance:
-    """Server, node and console in one process, and an agent in another. State, configuration and logs are in
+    """Server, node and console as one appliance, and an agent beside it. State, configuration and logs are in
     `folder` and found again by the next run."""
 
     def __init__(self, folder: Path) -> None:
@@ -17,28 +25,102 @@ class Appliance:
         self._config = folder / "conf.d"
         self.client = Client(folder / "session.json")
         self.host = platform.node()
-        directory = ["--config-directory", str(self._config)]
+        directory = ["--config-dir", str(self._config)]
         self._appliance = Program("appliance", [program("vdrd"), "appliance", *directory], folder)
         self._agent = Program("agent", [program("vdr-agent"), *directory], folder)
 
     @property
+    def _password_file(self) -> Path:
+        return self._folder / "server/administrator-password"
+
+    @property
     def password(self) -> str:
-        """The administrator's, made once."""
-        return self._folder.joinpath("admin-password").read_text().strip()
+        """The administrator's, made by the server at its first start."""
+        return self._password_file.read_text().strip()
 
     @property
     def console_address(self) -> str:
         """Where a browser goes."""
-        return self._folder.joinpath("console-address").read_text().strip()
+        return f"https://{self._console_listen}"
+
+    @property
+    def _console_listen(self) -> str:
+        config = tomllib.loads(self._config.joinpath("quickstart.toml").read_text())
+        address: str = config["console"]["listen"][0]
+        return address
 
     def start(self) -> None:
         """Start what does not run yet, log in, and enrol this machine the first time."""
-        raise NotImplementedError
+        if self._appliance.process_id() is None:
+            self._configure()
+        self._appliance.start()
+        self._appliance.wait_until(self._console_answers, "the console did not answer")
+        self.client.do(
+            *["login", self.console_address, "--user", "admin", "--password-file", self._password_file],
+            *["--ca", self._folder / "server/authority/authority.pem"],
+        )
+        if not self._folder.joinpath("agent/identity").exists():
+            self._enrol()
+        self._agent.start()
+        self._agent.wait_until(self._host_is_online, "this machine's agent did not come online")
 
     def stop(self) -> bool:
         """Stop both, the agent first. False if neither ran."""
         stopped = [self._agent.stop(), self._appliance.stop()]
         return any(stopped)
 
+    def _configure(self) -> None:
+        """Write the configuration, with the customary ports where they are free."""
+        ports = {name: free_port(number) for name, number in _PORTS.items()}
+        portmap = _PORTMAP if is_free(_PORTMAP) else 0
+        tables = {
+            "server": {"state_directory": "server", "listen": [f"127.0.0.1:{ports['server']}"]},
+            "node": {
+                "state_directory": "node",
+                "server": f"127.0.0.1:{ports['server']}",
+                "listen": [f"127.0.0.1:{ports['node']}"],
+                "nfs_port": ports["nfs"],
+                "mount_port": ports["mount"],
+                "portmap_port": portmap,
+            },
+            "console": {
+                "state_directory": "console",
+                "server": f"127.0.0.1:{ports['server']}",
+                "listen": [f"127.0.0.1:{ports['console']}"],
+            },
+            "agent": {"state_directory": "agent"},
+        }
+        lines = ["# Written by scripts/quickstart, anew whenever it starts the appliance."]
+        for table, values in tables.items():
+            lines += ["", f"[{table}]"]
+            for key, value in values.items():
+                shown = self._folder / value if key == "state_directory" else value
+                lines.append(f"{key} = {_toml(shown)}")
+        self._config.mkdir(exist_ok=True)
+        self._config.joinpath("quickstart.toml").write_text("\n".join(lines) + "\n")
 
-_ = os, free_port, new_password
+    def _console_answers(self) -> bool:
+        host, _, port = self._console_listen.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            return False
+        return self._password_file.exists()
+
+    def _enrol(self) -> None:
+        token = self.client.ask("host", "token", "--name", self.host)
+        words = shlex.split(token["command"])
+        command = [program("vdr-agent"), *words[1:], "--config-dir", str(self._config)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+        if done.returncode != 0:
+            raise DemonstrationError(f"enrolling this machine failed: {done.stderr.strip()}")
+
+    def _host_is_online(self) -> bool:
+        rows = self.client.rows("host", "list")
+        return any(row["name"] == self.host and row["presence"] == "online" for row in rows)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    return str(value) if isinstance(value, int) else f'"{value}"'

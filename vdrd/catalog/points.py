@@ -2,6 +2,8 @@
 
 import sqlite3
 
+import msgspec
+
 from schemas.api.points import PointInfo, PointList
 from schemas.api.words import BackupType, ObjectKind
 from schemas.control import PointRecord
@@ -151,14 +153,15 @@ def put(
         )
 
 
-def end_scan(connection: sqlite3.Connection, storage_id: str, scan_id: str, started_ms: int) -> int:
-    """Drop points of a storage that a finished scan did not see and that are older than its start.
+def end_scan(connection: sqlite3.Connection, storage_id: str, scan_id: str, also_there: list[str]) -> int:
+    """Drop points of a storage that a finished scan did not see, but for those announced while it went on.
 
     Returns how many.
     """
     return connection.execute(
-        "DELETE FROM points WHERE storage_id = ? AND scan_id <> ? AND time_ms < ?",
-        [storage_id, scan_id, started_ms],
+        "DELETE FROM points WHERE storage_id = ? AND scan_id <> ?"
+        " AND point_id NOT IN (SELECT value FROM json_each(?))",
+        [storage_id, scan_id, msgspec.json.encode(also_there).decode()],
     ).rowcount
 
 

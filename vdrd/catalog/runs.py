@@ -17,7 +17,7 @@ from vdrd.catalog.times import from_ms, from_ms_or_none, to_ms
 from vdrd.model.errors import NotFound
 
 MOVES: dict[RunState, frozenset[RunState]] = {
-    RunState.QUEUED: frozenset({RunState.PREPARING, RunState.FAILED, RunState.CANCELLED, RunState.DONE}),
+    RunState.QUEUED: frozenset({RunState.PREPARING, RunState.FAILED, RunState.CANCELLED}),
     RunState.PREPARING: frozenset({RunState.RUNNING, RunState.QUEUED, RunState.FAILED, RunState.CANCELLED}),
     RunState.RUNNING: frozenset(
         {RunState.DONE, RunState.WARNING, RunState.FAILED, RunState.CANCELLED, RunState.QUEUED}

@@ -176,6 +176,15 @@ class Unreachable(VdrError):
     retryable = True
 
 
+class CannotListen(VdrError):
+    """A port cannot be opened for clients."""
+
+    code = "cannot-listen"
+    template = "cannot listen on {host} port {port}: {reason}"
+    hint = "{remedy}"
+    exit_code = ExitCode.UNREACHABLE
+
+
 class NotAuthorised(VdrError):
     """The peer or user may not do this."""
 

@@ -31,7 +31,6 @@ from schemas.link import (
     PutDone,
     Refused,
     Reply,
-    Report,
     Request,
     Welcome,
     Withdraw,
@@ -112,7 +111,7 @@ DATA: Table = {
     State.READY: {(OUT, Open): State.ASKED},
     State.ASKED: {(IN, Opened): State.OPEN, (IN, Fault): State.CLOSED},
     State.OPEN: {
-        **{(OUT, one): State.OPEN for one in (Claim, Put, Fetch, Report)},
+        **{(OUT, one): State.OPEN for one in (Claim, Put, Fetch)},
         **{(IN, one): State.OPEN for one in (Claimed, PutDone, Chunks, Working, Fault)},
         (OUT, Commit): State.OPEN,
         (IN, Committed): State.COMMITTED,

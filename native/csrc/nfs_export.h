@@ -1,0 +1,74 @@
+/* The exports of the NFS server: which disk is served under which name, to whom, and how writes to it are.
+ *
+ * Handles carry an export's id and not its place in the table, so they survive a restart and changes of the table. */
+#ifndef VDR_NFS_EXPORT_H
+#define VDR_NFS_EXPORT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "disk.h"
+
+/* cffi: begin */
+enum { VDR_NFS_NETWORKS_MAX = 16, VDR_NFS_NAME_BYTES = 128, VDR_NFS_EXPORTS_MAX = 4096 };
+
+typedef struct {
+    uint8_t address[16];   /* IPv6, or IPv4 as ::ffff:a.b.c.d */
+    uint32_t prefix_bits;  /* of the 128 */
+    char text[64];         /* as EXPORT shows it */
+} vdr_nfs_network;
+
+typedef struct {
+    uint8_t id[16];        /* unique and the same after a restart: handles are made of it */
+    char name[128];        /* name of the directory, without '/' */
+    uint32_t is_writable;
+    uint32_t network_count;
+    uint64_t modified_ns;  /* mtime to begin with, ns since the epoch */
+    vdr_nfs_network networks[16];  /* clients that may use it */
+} vdr_nfs_export_spec;
+/* cffi: end */
+
+typedef struct {
+    vdr_nfs_export_spec spec;
+    vdr_disk *disk;
+    uint64_t size_bytes;
+    uint64_t cookie;             /* of its entry in the root directory; grows with every addition */
+    uint64_t file_number;        /* even and unique as far as ids are: its directory; + 1: its disk */
+    uint8_t write_verifier[8];   /* changes whenever unstable writes may have been lost */
+    _Atomic uint64_t modified_ns;
+    atomic_uint users;
+} vdr_nfs_export;
+
+typedef struct {
+    pthread_rwlock_t lock;
+    pthread_mutex_t idle_lock;
+    pthread_cond_t idle;
+    vdr_nfs_export **items;      /* in order of their cookies */
+    size_t count;
+    uint64_t next_cookie;
+    _Atomic uint64_t modified_ns;
+} vdr_nfs_exports;
+
+int vdr_nfs_exports_open(vdr_nfs_exports *exports);
+void vdr_nfs_exports_close(vdr_nfs_exports *exports);
+
+/* Add an export of `disk` (retained). VDR_E_ARGUMENT: bad name, or the id or name is taken, or the table is full. */
+int vdr_nfs_exports_add(vdr_nfs_exports *exports, const vdr_nfs_export_spec *spec, vdr_disk *disk);
+
+/* Remove; returns when no call uses the disk any more. VDR_E_MISSING: there is no such export. */
+int vdr_nfs_exports_remove(vdr_nfs_exports *exports, const uint8_t id[16]);
+
+/* The export, to be released, or NULL. `after` finds the first whose cookie is higher. */
+vdr_nfs_export *vdr_nfs_exports_find(vdr_nfs_exports *exports, const uint8_t id[16]);
+vdr_nfs_export *vdr_nfs_exports_find_name(vdr_nfs_exports *exports, const uint8_t *name, size_t bytes);
+vdr_nfs_export *vdr_nfs_exports_find_after(vdr_nfs_exports *exports, uint64_t cookie);
+void vdr_nfs_exports_release(vdr_nfs_exports *exports, vdr_nfs_export *export);
+
+int vdr_nfs_export_allows(const vdr_nfs_export *export, const uint8_t address[16]);
+
+/* Bytes of all exported disks. */
+uint64_t vdr_nfs_exports_size_bytes(vdr_nfs_exports *exports);
+
+#endif
