@@ -14,7 +14,8 @@ Who asks whom:
     node -> server          PointsAnnounced -> Ack, StoragesAnnounced -> Ack
     server -> agent         RunStart -> Ack, RunCancel -> Ack, HostDisksAsk -> HostDisksAnswer,
                             HostBrowseAsk -> ListingAnswer
-    server -> node          RunPrepare -> RunPrepared, RunCancel -> Ack, RunRelease -> Ack,
+    server -> node          RunPrepare -> RunPrepared, RunDial -> Ack, RunCancel -> Ack,
+                            RunRelease -> Ack,
                             StorageOpen -> StorageAnswer, StorageClose -> Ack,
                             StorageMeasure -> StorageMeasured, PointBrowseAsk -> ListingAnswer,
                             PointsForget -> PointsForgotten, PointsAsk -> Ack,
@@ -249,9 +250,19 @@ class RunStart(Message, frozen=True, kw_only=True, tag_field="t", tag="run-start
     spec: RunSpec
     tickets: list[bytes]
     data_address: str
+    """Where to dial the node; empty: wait for the node to dial (passive agents)."""
     certificate_fingerprint: str
     parents: list[ParentRecord] = field(default_factory=list)
     restore_root: PointRoot | None = None
+
+
+class RunDial(Message, frozen=True, kw_only=True, tag_field="t", tag="run-dial"):
+    """To the node, after the agent took the run on: dial a passive agent for its data channels."""
+
+    run_id: str
+    attempt: int
+    address: str
+    channel_count: int
 
 
 class RunCancel(Message, frozen=True, kw_only=True, tag_field="t", tag="run-cancel"):
@@ -453,6 +464,7 @@ ToAgent = RevocationsPushed | RunStart | RunCancel | HostDisksAsk | HostBrowseAs
 ToNode = (
     RevocationsPushed
     | RunPrepare
+    | RunDial
     | RunCancel
     | RunRelease
     | StorageOpen

@@ -76,12 +76,10 @@ class StorageStatisticsReply(Message, frozen=True, kw_only=True):
     object_count: int
     logical_bytes: int
     """Sum over the points of what they protect."""
-    unique_bytes: int
-    """Plain bytes of the chunks kept."""
+    added_bytes: int
+    """Sum over the points of the plain bytes that each found lacking."""
     stored_bytes: int
-    """Bytes of the packs."""
-    dead_bytes: int
-    """Bytes in packs no point uses; a collection frees them."""
+    """Bytes of the packs, with what no point uses any more until a collection frees it."""
     capacity_bytes: int
     free_bytes: int
 

@@ -6,10 +6,11 @@ Owns its key, its certificate and the revocation list; knows nothing of TLS or o
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from ipaddress import ip_address
 from pathlib import Path
 from uuid import uuid4
 
@@ -213,6 +214,32 @@ class Authority:
             certificate.not_valid_after_utc,
         )
 
+    def issue_web(self, request_pem: str, names: Sequence[str], lifetime: timedelta = LEAF_LIFETIME) -> str:
+        """A certificate in PEM for an HTTPS server that is reached by `names` (host names, IP addresses).
+
+        It names no role, so no link accepts it. Raises RequestRefused.
+        """
+        request = check_request(request_pem)
+        now = self._clock()
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))
+            .issuer_name(self._certificate.subject)
+            .public_key(request.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - BACKDATED)
+            .not_valid_after(min(now + lifetime, self._certificate.not_valid_after_utc))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.SubjectAlternativeName([_web_name(name) for name in names]), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
+            .sign(self._key, hashes.SHA256())
+        )
+        return certificate.public_bytes(Encoding.PEM).decode()
+
     def renew(self, request_pem: str, peer: PeerIdentity) -> Issued:
         """A new certificate for a proven peer:
 
@@ -278,6 +305,13 @@ def check_request(request_pem: str) -> x509.CertificateSigningRequest:
     if not (is_ec or is_rsa):
         raise RequestRefused(reason="its key is of another type")
     return request
+
+
+def _web_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:

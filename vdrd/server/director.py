@@ -21,11 +21,12 @@ import msgspec
 import trio
 
 from schemas.api.runs import RunInfo, RunProgress
-from schemas.api.words import BackupType, LogLevel, RunKind, RunState
+from schemas.api.words import BackupType, LinkMode, LogLevel, RunKind, RunState
 from schemas.control import (
     Ack,
     LoggedLine,
     RunCancel,
+    RunDial,
     RunEnded,
     RunLogged,
     RunPrepare,
@@ -35,7 +36,7 @@ from schemas.control import (
     RunSpec,
     RunStart,
 )
-from vdrd.catalog import points, runs, storages
+from vdrd.catalog import hosts, points, runs, storages
 from vdrd.catalog.database import Catalog
 from vdrd.catalog.times import from_ms, to_ms
 from vdrd.model.errors import Interrupted, NotFound, NotOnline, VdrError
@@ -336,16 +337,25 @@ class Director:
         )
         self._peers.note_held(attempt.node_id, spec.run_id, spec.attempt)
         if spec.host_id is not None:
+            dialled = await self._catalog.read(_passive_address, spec.host_id)
             start = RunStart(
                 spec=spec,
                 tickets=prepared.tickets,
-                data_address=prepared.data_address,
+                data_address="" if dialled else prepared.data_address,
                 certificate_fingerprint=prepared.certificate_fingerprint,
                 parents=prepared.parents,
                 restore_root=prepared.restore_root,
             )
             await self._peers.ask(spec.host_id, f"host {spec.host_name}", start, Ack, PREPARE_SECONDS)
             self._peers.note_held(spec.host_id, spec.run_id, spec.attempt)
+            if dialled:
+                dial = RunDial(
+                    run_id=spec.run_id,
+                    attempt=spec.attempt,
+                    address=dialled,
+                    channel_count=len(prepared.tickets),
+                )
+                await self._peers.ask(attempt.node_id, "the node of the storage", dial, Ack, PREPARE_SECONDS)
         await self._note_running(attempt)
 
     async def _note_running(self, attempt: Attempt) -> None:
@@ -544,6 +554,12 @@ class Director:
             attempt.info = run
         self._feed.publish("run", run_id, run)
         return run
+
+
+def _passive_address(connection: sqlite3.Connection, host_id: str) -> str:
+    """Where a passive host is dialled; empty for one that dials."""
+    host = hosts.get(connection, host_id)
+    return (host.address or "") if host.link_mode is LinkMode.PASSIVE else ""
 
 
 def _outcome_of(error: VdrError) -> Outcome:

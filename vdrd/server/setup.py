@@ -21,6 +21,7 @@ from vdrd.server.roles import SUPER_ADMINISTRATOR
 
 ADMINISTRATOR = "admin"
 PASSWORD_FILE = "administrator-password"
+WEB_FILE = "web.pem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +130,9 @@ def admit_node(foundation: Foundation, directory: Path, name: str, now_ms: int) 
     return node_id
 
 
-def admit_console(foundation: Foundation, directory: Path, now_ms: int) -> None:
-    """Give a console on this machine an identity, unless it has one."""
+def admit_console(foundation: Foundation, directory: Path, host_name: str, now_ms: int) -> None:
+    """Give a console on this machine an identity for its link and a certificate for HTTPS, unless it has
+    them."""
     credentials = Credentials(directory)
     if not credentials.exists:
         issue_identity(
@@ -141,3 +143,10 @@ def admit_console(foundation: Foundation, directory: Path, now_ms: int) -> None:
             ident=new_id(),
             now_ms=now_ms,
         )
+    web = directory / WEB_FILE
+    if not web.exists():
+        key = ca.new_key()
+        names = list(dict.fromkeys([host_name, "localhost", "127.0.0.1", "::1"]))
+        certificate_pem = foundation.authority.issue_web(ca.new_request(key), names)
+        pem = ca.pem_of_key(key).decode() + certificate_pem + foundation.authority.certificate_pem
+        write_secret(web, pem.encode())

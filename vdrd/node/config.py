@@ -1,0 +1,45 @@
+"""Settings of the node, table `[node]`. `docs/admin/node.md` lists them; a test holds it to this file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """What a node needs to know. Every default has its reason."""
+
+    state_directory: Path = Path("/var/lib/vdr/node")
+    """Certificate, key files made here, caches of exports. Below /var/lib, where the system's own backups
+    look."""
+
+    server: str = "127.0.0.1:4510"
+    """The server to link to. Loopback: on an appliance both stand on one machine."""
+
+    listen: tuple[str, ...] = ("127.0.0.1:4511",)
+    """Where agents open data channels. Loopback: a fresh installation is reached from nowhere else."""
+
+    announce: str = ""
+    """Address agents are told for data channels. Empty: the first of `listen`; set it when that is a
+    wildcard."""
+
+    channels_max: int = 256
+    """Data channels at once. Each is a thread with a few MiB of buffers."""
+
+    nfs_listen: str = "127.0.0.1"
+    """Address exports are served on. Loopback: an export has no password, its address is its lock."""
+
+    nfs_clients: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks that may mount exports. Whoever may mount one may read the disk."""
+
+    nfs_port: int = 2049
+    """Port of NFS, where every client looks. 0 takes a free one."""
+
+    mount_port: int = 20048
+    """Port of the mount protocol, the customary one. 0 takes a free one."""
+
+    portmap_port: int = 111
+    """Port of the portmapper. QEMU finds exports through it only. 0: none, for machines that run their
+    own."""
+
+    log_level: str = "info"
+    """Least level written to the log: debug, info, warning or error."""

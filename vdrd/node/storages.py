@@ -1,0 +1,259 @@
+"""The storages of a node: each opened once per process and shared by all runs.
+
+Blocking and thread-safe; the daemon calls it in threads. Knows no links and no runs.
+"""
+
+import logging
+import os
+import secrets
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.api.storages import StorageStatisticsReply
+from schemas.api.words import BackupType as BackupTypeWord
+from schemas.api.words import Encryption, ObjectKind
+from schemas.control import PointRecord, StorageAnnounced, StorageAnswer, StorageAssigned, StorageOpen
+from vdrd.model import storage as model
+from vdrd.model.errors import BadInput, Conflict, KeyMissing, NotFound, VdrError
+from vdrd.model.points import Point
+from vdrd.model.storage import KeyMaterial
+from vdrd.net.keyfile import write_secret
+from vdrd.store.storage import Storage
+
+log = logging.getLogger(__name__)
+
+KEY_FILE_BYTES_MAX = 64 << 10
+
+
+@dataclass(slots=True)
+class Held:
+    """A storage the node was given. `storage` is None while it cannot be opened."""
+
+    storage_id: str
+    name: str
+    path: Path
+    key_file: Path | None
+    storage: Storage | None = None
+    problem: str = ""
+
+
+def record_of(point: Point) -> PointRecord:
+    """A point as it is announced."""
+    draft = point.draft
+    return PointRecord(
+        point_id=point.point_id,
+        time=point.time,
+        started_at=draft.started_at,
+        object_name=draft.object_name,
+        kind=ObjectKind(draft.kind),
+        backup_type=BackupTypeWord(draft.backup_type),
+        source=draft.source,
+        host_name=draft.host,
+        parent_id=draft.parent_id,
+        logical_bytes=draft.logical_bytes,
+        new_bytes=draft.new_bytes,
+        stored_bytes=draft.stored_bytes,
+        warning_count=draft.warning_count,
+        labels=dict(draft.labels),
+    )
+
+
+def read_key(path: Path | None) -> KeyMaterial | None:
+    """The key in a key file. Raises BadInput if it cannot be read or is empty."""
+    if path is None:
+        return None
+    try:
+        with path.open("rb") as file:
+            data = file.read(KEY_FILE_BYTES_MAX)
+    except OSError as error:
+        raise BadInput(what=f"cannot read key file {path}: {(error.strerror or 'error').lower()}") from error
+    if not data.strip():
+        raise BadInput(what=f"key file {path} is empty")
+    return KeyMaterial(data.strip())
+
+
+def make_key_file(directory: Path, name: str) -> Path:
+    """Make a key file of 256 random bits, mode 0600, durable on return."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = directory / f"{name}.key"
+    write_secret(path, secrets.token_hex(32).encode() + b"\n")
+    return path
+
+
+class StorageKeeper:
+    """All storages of this node by id."""
+
+    def __init__(self, key_directory: Path) -> None:
+        self._key_directory = key_directory
+        self._lock = threading.Lock()
+        self._held: dict[str, Held] = {}
+
+    def close(self) -> None:
+        """Close every storage; nothing may be using them."""
+        with self._lock:
+            for held in self._held.values():
+                if held.storage is not None:
+                    held.storage.close()
+            self._held.clear()
+
+    def assign(self, assigned: list[StorageAssigned]) -> None:
+        """Hold what the server says and nothing else. One that cannot be opened is held with its problem, and
+        tried again
+        at the next call."""
+        with self._lock:
+            wanted = {storage.storage_id: storage for storage in assigned}
+            for storage_id in set(self._held) - set(wanted):
+                held = self._held.pop(storage_id)
+                if held.storage is not None:
+                    held.storage.close()
+            for storage_id, word in wanted.items():
+                held = self._held.setdefault(
+                    storage_id,
+                    Held(
+                        storage_id, word.name, Path(word.path), Path(word.key_file) if word.key_file else None
+                    ),
+                )
+                self._try_open(held)
+
+    def _try_open(self, held: Held) -> None:
+        if held.storage is not None:
+            return
+        try:
+            held.storage = Storage.open(held.path, key=read_key(held.key_file), writable=True)
+            held.problem = ""
+            log.info("storage opened storage=%s path=%s", held.storage_id, held.path)
+        except VdrError as error:
+            held.problem = error.message
+            log.warning("storage not opened storage=%s path=%s reason=%s", held.storage_id, held.path, error)
+
+    def open(self, wanted: StorageOpen) -> StorageAnswer:
+        """Make or attach a storage and hold it. Raises what the store reports; then nothing is held, and
+        nothing made."""
+        path = Path(wanted.path)
+        if not path.is_absolute():
+            raise BadInput(what=f"{path} is not an absolute path")
+        with self._lock:
+            for held in self._held.values():
+                if held.path == path:
+                    raise Conflict(
+                        what=f"{path} is storage {held.name} already", remedy="choose another directory"
+                    )
+            key_file = Path(wanted.key_file) if wanted.key_file else None
+            made_key = None
+            try:
+                if wanted.create:
+                    encryption = model.Encryption(wanted.encryption)
+                    if encryption is not model.Encryption.NONE and key_file is None:
+                        key_file = made_key = make_key_file(self._key_directory, wanted.storage_id)
+                    key = None if encryption is model.Encryption.NONE else read_key(key_file)
+                    if encryption is not model.Encryption.NONE and key is None:
+                        raise KeyMissing(path=path)
+                    Storage.create(path, encryption=encryption, compression=wanted.compression, key=key)
+                storage = Storage.open(path, key=read_key(key_file), writable=True)
+            except VdrError:
+                if made_key is not None:
+                    made_key.unlink(missing_ok=True)
+                raise
+            held = Held(wanted.storage_id, wanted.name, path, key_file, storage)
+            self._held[wanted.storage_id] = held
+            log.info("storage opened storage=%s path=%s", held.storage_id, path)
+            return StorageAnswer(storage=_announced(held), key_file=str(key_file) if key_file else None)
+
+    def drop(self, storage_id: str) -> None:
+        """Close a storage and hold it no more. One that is not held is fine."""
+        with self._lock:
+            held = self._held.pop(storage_id, None)
+            if held is not None and held.storage is not None:
+                held.storage.close()
+                log.info("storage closed storage=%s path=%s", storage_id, held.path)
+
+    def storage(self, storage_id: str) -> Storage:
+        """The open storage. Raises NotFound, or Conflict with its problem if it could not be opened."""
+        with self._lock:
+            held = self._held.get(storage_id)
+            if held is None:
+                raise NotFound(what="storage on this node", name=storage_id)
+            if held.storage is None:
+                raise Conflict(
+                    what=f"storage {held.name} is not open: {held.problem}", remedy="mend that first"
+                )
+            return held.storage
+
+    def open_ids(self) -> list[str]:
+        """Ids of the storages that are open."""
+        with self._lock:
+            return [held.storage_id for held in self._held.values() if held.storage is not None]
+
+    def announcements(self) -> list[StorageAnnounced]:
+        """Every storage as the server is told."""
+        with self._lock:
+            return [_announced(held) for held in self._held.values()]
+
+    def records(self, storage_id: str) -> list[PointRecord]:
+        """Every point of a storage, oldest first."""
+        return [record_of(point) for point in self.storage(storage_id).points()]
+
+    def measure(self, storage_id: str) -> StorageStatisticsReply:
+        """The storage in numbers."""
+        storage = self.storage(storage_id)
+        statistics = storage.statistics()
+        points = storage.points()
+        capacity_bytes, free_bytes = _space(storage.path)
+        return StorageStatisticsReply(
+            point_count=statistics.point_count,
+            object_count=len({point.draft.object_name for point in points}),
+            logical_bytes=sum(point.draft.logical_bytes for point in points),
+            added_bytes=sum(point.draft.new_bytes for point in points),
+            stored_bytes=statistics.stored_bytes,
+            capacity_bytes=capacity_bytes,
+            free_bytes=free_bytes,
+        )
+
+
+def _space(path: Path) -> tuple[int, int]:
+    try:
+        space = os.statvfs(path)
+    except OSError:
+        return 0, 0
+    return space.f_blocks * space.f_frsize, space.f_bavail * space.f_frsize
+
+
+def _packed_bytes(path: Path) -> int:
+    """Bytes of the packs, by their files: quick enough to be announced often."""
+    total = 0
+    for folder in (path / "packs").iterdir():
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                try:
+                    total += entry.stat().st_size
+                except FileNotFoundError:
+                    # A collection removed it meanwhile.
+                    continue
+    return total
+
+
+def _announced(held: Held) -> StorageAnnounced:
+    capacity_bytes, free_bytes = _space(held.path)
+    if held.storage is None:
+        return StorageAnnounced(
+            storage_id=held.storage_id,
+            path=str(held.path),
+            encryption=Encryption.NONE,
+            compression=None,
+            is_online=False,
+            problem=held.problem,
+            capacity_bytes=capacity_bytes,
+            free_bytes=free_bytes,
+        )
+    info = held.storage.info
+    return StorageAnnounced(
+        storage_id=held.storage_id,
+        path=str(held.path),
+        encryption=Encryption(info.encryption),
+        compression=info.compression,
+        is_online=True,
+        stored_bytes=_packed_bytes(held.path),
+        capacity_bytes=capacity_bytes,
+        free_bytes=free_bytes,
+    )
