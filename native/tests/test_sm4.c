@@ -22,7 +22,12 @@ static void check_block_vectors(int level) {
     from_hex("681edf34d206965e86b3e94f536e4246", want);
     vdr_sm4_encrypt_block(sm4, key, block);
     assert(memcmp(block, want, 16) == 0);
-    if (level >= VDR_SM4_VAES_AVX2) {
+#ifdef VDR_EMULATED_CPU
+    enum { IS_FAST = 0 };
+#else
+    enum { IS_FAST = 1 };
+#endif
+    if (IS_FAST && level >= VDR_SM4_VAES_AVX2) {
         for (int i = 1; i < 1000000; i++)
             vdr_sm4_encrypt_block(sm4, block, block);
         from_hex("595298c7c6fd271f0402f804c33d3f66", want);
