@@ -1,0 +1,44 @@
+"""The pages, one noun a file."""
+
+from console.pages import (
+    account,
+    door,
+    exports,
+    hosts,
+    job_wizard,
+    jobs,
+    live,
+    log,
+    nodes,
+    overview,
+    points,
+    reference,
+    restores,
+    runs,
+    search,
+    storages,
+    users,
+)
+
+PAGES = tuple(
+    module.blueprint
+    for module in (
+        door,
+        overview,
+        hosts,
+        jobs,
+        job_wizard,
+        runs,
+        points,
+        restores,
+        exports,
+        storages,
+        nodes,
+        users,
+        account,
+        log,
+        search,
+        live,
+        reference,
+    )
+)

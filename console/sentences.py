@@ -1,0 +1,49 @@
+"""Jobs, schedules and retention as plain sentences, in the reader's language. Pure."""
+
+from collections.abc import Iterable, Sequence
+
+from console import shown
+from console.words import Words
+from schemas import api
+
+_EVERY_DAY = 7
+
+
+def schedule_sentence(schedule: api.Schedule, t: Words) -> str:
+    """`Incremental every 6 h`, `Incremental every day at 01:00 (Asia/Shanghai)`."""
+    kind = t(f"word.backup_type.{schedule.backup_type}")
+    if isinstance(schedule, api.IntervalSchedule):
+        return t("sentence.interval", type=kind, span=shown.duration(schedule.every_seconds, t))
+    days = sorted(set(schedule.weekdays))
+    if len(days) == _EVERY_DAY:
+        when = t("sentence.every_day")
+    else:
+        when = t("sentence.on_days", days=t("sentence.day_comma").join(t(f"weekday.{day}") for day in days))
+    return t("sentence.daily", type=kind, when=when, at=schedule.at, zone=schedule.zone)
+
+
+def schedules_sentence(schedules: Sequence[api.Schedule], t: Words, *, is_enabled: bool = True) -> str:
+    """All schedules of a job in one line."""
+    if not schedules:
+        return t("sentence.by_hand")
+    text = t("sentence.semicolon").join(schedule_sentence(schedule, t) for schedule in schedules)
+    return text if is_enabled else t("sentence.paused", text=text)
+
+
+def retention_sentence(options: api.JobOptions, t: Words) -> str:
+    """What is kept."""
+    if options.keep_last and options.keep_days:
+        return t("sentence.keep_both", count=options.keep_last, days=options.keep_days)
+    if options.keep_last:
+        return t("sentence.keep_last", count=options.keep_last)
+    if options.keep_days:
+        return t("sentence.keep_days", count=options.keep_days)
+    return t("sentence.keep_all")
+
+
+def sources_sentence(kind: api.ObjectKind, sources: Iterable[api.JobSource], t: Words) -> str:
+    """`3 disks of 2 hosts`."""
+    listed = list(sources)
+    paths = sum(len(source.paths) for source in listed)
+    hosts = t("sentence.hosts", count=len({source.host_id for source in listed}))
+    return t(f"sentence.sources_{kind}", count=paths, hosts=hosts)
