@@ -199,6 +199,14 @@ async def serve_exports(
                 yield server
             finally:
                 nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        # The tasks do not fail: what is in the group is what the body raised.
+        _, raised = group.split(trio.Cancelled)
+        while isinstance(raised, BaseExceptionGroup) and len(raised.exceptions) == 1:
+            raised = raised.exceptions[0]
+        if raised is None or isinstance(raised, BaseExceptionGroup):
+            raise
+        raise raised from raised.__cause__
     finally:
         for listener in listeners:
             listener.socket.close()

@@ -19,6 +19,7 @@ class EventKind(IntEnum):
     TOO_LONG = lib.VDR_EVENT_TOO_LONG
     UNWRITABLE = lib.VDR_EVENT_UNWRITABLE
     UNSET = lib.VDR_EVENT_UNSET
+    NOT_KEPT = lib.VDR_EVENT_NOT_KEPT
 
 
 class EventDetail(IntEnum):

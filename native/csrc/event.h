@@ -15,6 +15,7 @@ typedef enum {
     VDR_EVENT_SKIPPED = 5,    /* left out as asked: the storage's own directory, a pseudo file system */
     VDR_EVENT_TOO_LONG = 6,   /* a path beyond VDR_ENTRY_PATH_BYTES_MAX, or attributes beyond their limit */
     VDR_EVENT_UNWRITABLE = 7, /* restore: not created: `error` */
+    VDR_EVENT_NOT_KEPT = 9,   /* restore: its content could not be read when it was backed up */
     VDR_EVENT_UNSET = 8,      /* restore: created, but an attribute could not be set: `error`, `detail` */
 } vdr_event_kind;
 

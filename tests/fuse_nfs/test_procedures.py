@@ -63,7 +63,7 @@ def test_file_numbers_are_unique_and_directories_are_read_only(client: rpc.Clien
         (5, 0, 0, 0),
     ],
 )
-def test_read_gives_what_is_there(  # noqa: PLR0917
+def test_read_gives_what_is_there(
     client: rpc.Client, image: Path, offset: int, count: int, length: int, is_end: int
 ) -> None:
     status, reader = client.nfs(rpc.READ, opaque(client.disk("point")) + u64(offset) + u32(count))

@@ -37,6 +37,10 @@ class FileTree:
         self._source = source
         self.head = self._reader.head
 
+    def segments_from(self, path: bytes) -> Iterator[bytes]:
+        """Checked segments in order, from the one that holds `path` or its place on."""
+        return self._reader.segments_from(path)
+
     def entries_from(self, path: bytes) -> Iterator[Entry]:
         """Entries in path order from `path`, or its place, on."""
         wanted = path_key(path)

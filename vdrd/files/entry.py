@@ -13,6 +13,10 @@ PIECE = struct.Struct("<32sQII")
 _ATTRIBUTE = struct.Struct("<HI")
 _NS = 1_000_000_000
 _NO_ID = bytes(32)
+_PATH, _EXTENTS = 2, 22
+_FLAGS_AT = 9
+_LINK_STATE = 3
+_LINK_AT, _LINK_BYTES = 56, 16
 
 
 class EntryType(IntEnum):
@@ -89,6 +93,37 @@ def parse_loose(block: bytes) -> Iterator[Entry]:
         entry, record_bytes = _parse(block, at)
         yield entry
         at += record_bytes
+
+
+def split_loose(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Path and bytes of each record of a block."""
+    at = 0
+    while at < len(block):
+        record = record_at(block, at)
+        fields = FIXED.unpack_from(record)
+        path_at = ENTRY_FIXED_BYTES + fields[_EXTENTS] * PIECE_BYTES
+        yield record[path_at : path_at + fields[_PATH]], record
+        at += len(record)
+
+
+def record_at(block: bytes | bytearray, at: int) -> bytes:
+    """The record at an offset."""
+    return bytes(block[at : at + int.from_bytes(block[at : at + 4], "little")])
+
+
+def link_key(block: bytes, at: int) -> bytes:
+    """Same for the records of all names of one file: inode and device."""
+    return block[at + _LINK_AT : at + _LINK_AT + _LINK_BYTES]
+
+
+def listed_offsets(block: bytes | bytearray) -> Iterator[int]:
+    """Offsets of the records whose content stands in a content list, links that are marked as such
+    excepted."""
+    at = 0
+    while at < len(block):
+        if block[at + _FLAGS_AT] & EntryFlag.LIST and block[at + 4] != _LINK_STATE:
+            yield at
+        at += int.from_bytes(block[at : at + 4], "little")
 
 
 def _parse(block: bytes, at: int) -> tuple[Entry, int]:

@@ -17,6 +17,7 @@ _TEXTS = {
     EventKind.SKIPPED: "{path} was left out",
     EventKind.TOO_LONG: "{path} has a name or attributes too long to keep",
     EventKind.UNWRITABLE: "cannot write {path}: {reason}",
+    EventKind.NOT_KEPT: "{path} could not be read when it was backed up and is not restored",
     EventKind.UNSET: "cannot set {detail} of {path}: {reason}",
 }
 _DETAILS = {

@@ -1,0 +1,148 @@
+"""`vdr store export`: serve the disks of points over NFS, without any server."""
+
+import argparse
+import logging
+import shutil
+import signal
+import sys
+import tempfile
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vdrd.cli.storage_access import add_storage_arguments, open_storage
+from vdrd.model.errors import BadInput, ExitCode, StorageUnwritable
+from vdrd.model.points import DiskRoot, Point
+
+if TYPE_CHECKING:
+    from fuse_nfs.export import Export
+    from fuse_nfs.listen import ListenAddress
+    from vdrd.disk.source import NativeDisk
+    from vdrd.store import Storage
+
+NAME = "export"
+HELP = "serve the disks of points over NFS, to boot or mount them at once"
+
+_PORT_MAX = 65535
+_CACHE_PARENT = Path("/var/tmp")
+"""Not /tmp, which may be memory: a machine's writes can be many."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See docs/cli.md."""
+    add_storage_arguments(parser, json=False)
+    parser.add_argument(
+        "points", metavar="POINT", nargs="+", help="id, a unique beginning of it, or OBJECT@latest"
+    )
+    parser.add_argument(
+        "--nfs", metavar="ADDRESS", required=True, help="IP address of this machine to listen on"
+    )
+    parser.add_argument("--nfs-port", metavar="N", type=_port, default=2049, help="2049")
+    parser.add_argument("--mount-port", metavar="N", type=_port, default=20048, help="20048")
+    parser.add_argument(
+        "--portmap-port", metavar="N|none", type=_port_or_none, default=111, help="111; QEMU needs it there"
+    )
+    parser.add_argument(
+        "--cache", metavar="PATH", type=Path, help="directory that keeps what is written, from run to run"
+    )
+    parser.add_argument("--writable", action="store_true", help="take writes, beside the point")
+    parser.add_argument(
+        "--client",
+        metavar="NETWORK",
+        action="append",
+        default=[],
+        help="who may use it; default: this machine and the network of ADDRESS",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or Ctrl-C."""
+    import trio
+
+    from fuse_nfs.clients import default_clients
+    from fuse_nfs.export import parse_clients
+    from fuse_nfs.listen import ListenAddress
+    from fuse_nfs.session import opened_export
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
+    clients = parse_clients(args.client) or default_clients(args.nfs)
+    listen = ListenAddress(args.nfs, args.nfs_port, args.mount_port, args.portmap_port)
+    with ExitStack() as stack:
+        storage = stack.enter_context(open_storage(args))
+        points = _disk_points(storage, args.points)
+        cache = _cache_directory(args, stack) if args.writable else None
+        exports = [
+            stack.enter_context(
+                opened_export(
+                    stack.enter_context(_point_disk(storage, point)),
+                    name=point.point_id,
+                    identity=f"point {point.point_id}",
+                    overlay_path=cache / point.point_id if cache else None,
+                    clients=clients,
+                    modified_ns=int(point.time.timestamp() * 1e9),
+                )
+            )
+            for point in points
+        ]
+        trio.run(_serve, listen, exports, cache)
+    return ExitCode.DONE
+
+
+async def _serve(listen: "ListenAddress", exports: "list[Export]", cache: Path | None) -> None:
+    import trio
+
+    from fuse_nfs.server import serve_exports
+
+    async with AsyncExitStack() as stack:
+        stops = stack.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
+        server = await stack.enter_async_context(serve_exports(listen, space_path=cache))
+        for export in exports:
+            print(server.add(export), flush=True)
+            print(f"on Linux: {server.mount_command(export.name)}", file=sys.stderr, flush=True)
+        async for number in stops:
+            print(f"stopping: {signal.Signals(number).name}", file=sys.stderr)
+            return
+
+
+def _disk_points(storage: "Storage", references: list[str]) -> list[Point]:
+    """Points in the order given, each once. Raises BadInput for one that is no disk."""
+    found: dict[str, Point] = {}
+    for reference in references:
+        point = storage.point(reference)
+        if not isinstance(point.draft.root, DiskRoot):
+            raise BadInput(what=f"point {point.point_id} is of files; mount it with: vdr store mount")
+        found[point.point_id] = point
+    return list(found.values())
+
+
+def _point_disk(storage: "Storage", point: Point) -> "NativeDisk":
+    from vdrd.disk.source import NativeDisk
+
+    assert isinstance(point.draft.root, DiskRoot)
+    return NativeDisk(storage.reader.open_disk(point.draft.root))
+
+
+def _cache_directory(args: argparse.Namespace, stack: ExitStack) -> Path:
+    """Where overlays are kept: what the user named, or a directory for this run only."""
+    if args.cache is not None:
+        try:
+            args.cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageUnwritable(path=args.cache, reason=(error.strerror or "error").lower()) from error
+        cache: Path = args.cache
+        return cache
+    made = Path(tempfile.mkdtemp(prefix="vdr-export-", dir=_CACHE_PARENT))
+    stack.callback(shutil.rmtree, made, ignore_errors=True)
+    print(f"writes are kept in {made} until this ends; --cache PATH keeps them", file=sys.stderr)
+    return made
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= _PORT_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is not a port")
+    return number
+
+
+def _port_or_none(text: str) -> int | None:
+    return None if text == "none" else _port(text)
