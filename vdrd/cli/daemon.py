@@ -61,19 +61,22 @@ def set_up_logging(level: str) -> None:
 
 
 async def until_signalled(work: Callable[[], Awaitable[None]]) -> None:
-    """Run `work` until it ends, or SIGTERM or SIGINT cancels it."""
-    async with trio.open_nursery() as nursery:
+    """Run `work` until it ends, or SIGTERM or SIGINT cancels it. Further signals do not hurry the end."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # What is in force before and after the receiver: a second signal must not kill a daemon that is
+        # stopping.
+        signal.signal(number, signal.SIG_IGN)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
 
-        async def listen(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                task_status.started()
+            async def listen() -> None:
                 async for number in signals:
                     log.info("stopping signal=%s", signal.Signals(number).name)
                     nursery.cancel_scope.cancel()
 
-        await nursery.start(listen)
-        await work()
-        nursery.cancel_scope.cancel()
+            nursery.start_soon(listen)
+            await work()
+            nursery.cancel_scope.cancel()
 
 
 def run_loop(work: Callable[[], Awaitable[None]]) -> None:

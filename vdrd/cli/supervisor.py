@@ -83,7 +83,7 @@ class Supervisor:
                     await self._stop(child.name)
 
     async def _wait_ready(self, child: Child) -> None:
-        while not is_listening(child.port):
+        while not is_listening(child.port):  # noqa: ASYNC110 - another process cannot set our event
             await trio.sleep(_PROBE_SECONDS)
 
     async def _keep(
