@@ -21,7 +21,7 @@ from native.chunk import Encoder
 from vdrd.disk.map_writer import FANOUT, MapReader, MapWriter, Node
 from vdrd.formats.storage import BLOCK_BYTES
 from vdrd.model.chunks import CHUNK_ID_BYTES, ChunkKind, ChunkSink, ChunkSource, EncodedBatch
-from vdrd.model.errors import SourceUnreadable
+from vdrd.model.errors import NotFound, SourceUnreadable
 from vdrd.model.extents import Extent
 from vdrd.model.points import BackupType, DiskRoot, ObjectKind, PointDraft
 from vdrd.model.progress import Cancel, Progress, ProgressSink
@@ -48,6 +48,8 @@ class _Source:
         try:
             # O_NONBLOCK: opening a fifo by mistake must not wait for a writer.
             self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError as error:
+            raise NotFound(what="disk", name=path) from error
         except OSError as error:
             raise self.unreadable(error) from error
         try:
@@ -311,8 +313,8 @@ def backup_disk(
     parent's map: the caller vouches for the list. Without, everything that is not a hole is read and
     compared by hash. A parent of another size makes the list doubtful, so it is not used then.
 
-    Raises SourceUnreadable when the source cannot be read to its end, Cancelled, and whatever the sink
-    raises. `progress` is called from worker threads, one at a time.
+    Raises NotFound, SourceUnreadable when the source cannot be read to its end, Cancelled, and whatever the
+    sink raises. `progress` is called from worker threads, one at a time.
     """
     started = datetime.now(UTC)
     source = _Source(source_path)

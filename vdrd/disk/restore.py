@@ -16,7 +16,7 @@ from pathlib import Path
 from native.disk import Disk
 from vdrd.disk.map_writer import FANOUT, Node, decode_node
 from vdrd.model.chunks import CHUNK_ID_BYTES, ChunkSource
-from vdrd.model.errors import Damaged, StorageFull, TargetRefused, VdrError
+from vdrd.model.errors import Damaged, StorageFull, TargetOccupied, TargetRefused, VdrError
 from vdrd.model.points import DiskRoot
 from vdrd.model.progress import Cancel, Progress, ProgressSink
 from vdrd.model.reports import RestoreReport
@@ -24,6 +24,7 @@ from vdrd.model.reports import RestoreReport
 _BATCH_BLOCKS = 64
 _WORKERS_MAX = 4
 _NODES_AHEAD = 16
+_MARK_BYTES = 1 << 20
 
 
 def _refused(path: Path, error: OSError) -> VdrError:
@@ -189,9 +190,9 @@ def restore_disk(
     """Write a disk point to `target_path`: a file (made, or with `overwrite` replaced) or an existing device.
 
     Every chunk is verified before it is written. Raises TargetRefused (the file exists and `overwrite` is
-    not given, the device is smaller than the point or in use), StorageFull, Damaged naming the chunk,
-    Cancelled. After a failure a file target is as it was; a device is not. `progress` is called from worker
-    threads, one at a time.
+    not given, the device is not blank and `overwrite` is not given, is smaller than the point, or in use),
+    StorageFull, Damaged naming the chunk, Cancelled. After a failure a file target is as it was; a device
+    is not. `progress` is called from worker threads, one at a time.
     """
     try:
         mode = target_path.stat().st_mode
@@ -203,11 +204,13 @@ def restore_disk(
     else:
         is_there = True
     if stat.S_ISBLK(mode):
-        written = _restore_device(root, source, target_path, progress=progress, cancel=cancel)
+        written = _restore_device(
+            root, source, target_path, overwrite=overwrite, progress=progress, cancel=cancel
+        )
     elif not stat.S_ISREG(mode):
         raise TargetRefused(path=target_path, reason="it is neither a file nor a block device")
     elif is_there and not overwrite:
-        raise TargetRefused(path=target_path, reason="it exists")
+        raise TargetOccupied(path=target_path, reason="it exists")
     else:
         written = _restore_file(root, source, target_path, progress=progress, cancel=cancel)
     return RestoreReport(logical_bytes=root.size_bytes, written_bytes=written)
@@ -254,8 +257,22 @@ def _check_room(path: Path, device_bytes: int, root: DiskRoot) -> None:
         raise TargetRefused(path=path, reason=reason)
 
 
+def _check_blank(path: Path, fd: int, device_bytes: int) -> None:
+    """Refuse a device that is in use by something: its first or last MiB is not zero. Partition tables, file
+    systems, volume managers and RAID members all leave a mark there."""
+    for offset in (0, max(0, device_bytes - _MARK_BYTES)):
+        if any(os.pread(fd, _MARK_BYTES, offset)):
+            raise TargetOccupied(path=path, reason="the device is not blank")
+
+
 def _restore_device(
-    root: DiskRoot, source: ChunkSource, path: Path, *, progress: ProgressSink, cancel: Cancel
+    root: DiskRoot,
+    source: ChunkSource,
+    path: Path,
+    *,
+    overwrite: bool,
+    progress: ProgressSink,
+    cancel: Cancel,
 ) -> int:
     try:
         # O_EXCL: refuses a device that is mounted or part of another one.
@@ -263,7 +280,10 @@ def _restore_device(
     except OSError as error:
         raise _refused(path, error) from error
     try:
-        _check_room(path, os.lseek(fd, 0, os.SEEK_END), root)
+        device_bytes = os.lseek(fd, 0, os.SEEK_END)
+        _check_room(path, device_bytes, root)
+        if not overwrite:
+            _check_blank(path, fd, device_bytes)
         with Disk.open_file(fd, writable=True) as disk:
             run = _DiskRestore(root, source, _Target(path, fd, disk.zero), progress=progress, cancel=cancel)
             run.run()

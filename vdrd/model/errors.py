@@ -99,6 +99,13 @@ class OverlayRefused(VdrError):
     exit_code = ExitCode.REFUSED
 
 
+class TargetOccupied(TargetRefused):
+    """The restore target holds something already."""
+
+    code = "target-occupied"
+    hint = "name another target, or give --overwrite to write over what is there"
+
+
 class StorageLocked(VdrError):
     """Another process has the storage open for writing."""
 
