@@ -10,7 +10,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, overload
 
 import msgspec
 
@@ -108,8 +109,18 @@ class AsyncioLink:
         log.info("link open peer=%s at %s", link.peer, address)
         return link
 
+    @overload
     async def request(
-        self, message: msgspec.Struct, reply: type[R] | Any, *, deadline_seconds: float = 30.0
+        self, message: msgspec.Struct, reply: type[R], *, deadline_seconds: float = 30.0
+    ) -> R: ...
+
+    @overload
+    async def request(
+        self, message: msgspec.Struct, reply: UnionType, *, deadline_seconds: float = 30.0
+    ) -> Any: ...
+
+    async def request(
+        self, message: msgspec.Struct, reply: type[R] | UnionType, *, deadline_seconds: float = 30.0
     ) -> R:
         """Ask, and wait for the answer, an instance of `reply` (a struct or a union of structs).
 

@@ -12,7 +12,8 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from types import UnionType
+from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
 import trio
@@ -133,8 +134,18 @@ class Link:
         """False once either side said goodbye or the link broke."""
         return not self._closed.is_set() and self._connection.state is State.READY
 
+    @overload
     async def request(
-        self, message: msgspec.Struct, reply: type[R] | Any, *, deadline_seconds: float = 30.0
+        self, message: msgspec.Struct, reply: type[R], *, deadline_seconds: float = 30.0
+    ) -> R: ...
+
+    @overload
+    async def request(
+        self, message: msgspec.Struct, reply: UnionType, *, deadline_seconds: float = 30.0
+    ) -> Any: ...
+
+    async def request(
+        self, message: msgspec.Struct, reply: type[R] | UnionType, *, deadline_seconds: float = 30.0
     ) -> R:
         """Ask, and wait for the answer, an instance of `reply` (a struct or a union of structs).
 

@@ -86,7 +86,7 @@ class ChannelPool:
         """Nothing goes any more; the first reason stays. Wakes all threads that wait or work."""
         with self._changed:
             if self._failure is None:
-                self._failure = error
+                self._failure = _fresh(error)
             self._changed.notify_all()
         for channel in self._channels:
             channel.shut()
@@ -116,7 +116,7 @@ class ChannelPool:
         with self._changed:
             while True:
                 if self._failure is not None:
-                    raise self._failure
+                    raise _fresh(self._failure)
                 if self._free:
                     channel = min(self._free, key=lambda one: one.outstanding)
                     self._free.remove(channel)
@@ -133,7 +133,7 @@ class ChannelPool:
             while len(self._free) < len(self._channels) and self._failure is None:
                 self._changed.wait()
             if self._failure is not None:
-                raise self._failure
+                raise _fresh(self._failure)
         return self._channels
 
 
@@ -246,6 +246,11 @@ class RemoteSource:
         if len(plain) != plain_bytes:
             raise Damaged(what="a chunk from the node", reason="it is of another length")
         return plain
+
+
+def _fresh(error: VdrError) -> VdrError:
+    """The same error without its history: threads may raise it side by side, and it keeps nothing alive."""
+    return type(error)(**error.fields)
 
 
 def records_of(table: bytes, peer: str) -> Iterator[tuple[int, int, int, int, int]]:
