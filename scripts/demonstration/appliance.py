@@ -3,7 +3,6 @@
 import os
 import platform
 import shlex
-import socket
 import subprocess
 import tomllib
 from pathlib import Path
@@ -26,6 +25,7 @@ class Appliance:
         self.client = Client(folder / "session.json")
         self.host = platform.node()
         directory = ["--config-dir", str(self._config)]
+        self._status_file = folder / "appliance.json"
         self._appliance = Program("appliance", [program("vdrd"), "appliance", *directory], folder)
         self._agent = Program("agent", [program("vdr-agent"), *directory], folder)
 
@@ -41,20 +41,15 @@ class Appliance:
     @property
     def console_address(self) -> str:
         """Where a browser goes."""
-        return f"https://{self._console_listen}"
-
-    @property
-    def _console_listen(self) -> str:
         config = tomllib.loads(self._config.joinpath("quickstart.toml").read_text())
-        address: str = config["console"]["listen"][0]
-        return address
+        return f"https://{config['console']['listen'][0]}"
 
     def start(self) -> None:
         """Start what does not run yet, log in, and enrol this machine the first time."""
         if self._appliance.process_id() is None:
             self._configure()
         self._appliance.start()
-        self._appliance.wait_until(self._console_answers, "the console did not answer")
+        self._appliance.wait_until(self._status_file.exists, "the appliance was not ready")
         self.client.do(
             *["login", self.console_address, "--user", "admin", "--password-file", self._password_file],
             *["--ca", self._folder / "server/authority/authority.pem"],
@@ -73,39 +68,26 @@ class Appliance:
         """Write the configuration, with the customary ports where they are free."""
         ports = {name: free_port(number) for name, number in _PORTS.items()}
         portmap = _PORTMAP if is_free(_PORTMAP) else 0
-        tables = {
-            "server": {"state_directory": "server", "listen": [f"127.0.0.1:{ports['server']}"]},
+        server = f"127.0.0.1:{ports['server']}"
+        tables: dict[str, dict[str, object]] = {
+            "appliance": {"state_directory": str(self._folder)},
+            "server": {"listen": [server]},
             "node": {
-                "state_directory": "node",
-                "server": f"127.0.0.1:{ports['server']}",
+                "server": server,
                 "listen": [f"127.0.0.1:{ports['node']}"],
                 "nfs_port": ports["nfs"],
                 "mount_port": ports["mount"],
                 "portmap_port": portmap,
             },
-            "console": {
-                "state_directory": "console",
-                "server": f"127.0.0.1:{ports['server']}",
-                "listen": [f"127.0.0.1:{ports['console']}"],
-            },
-            "agent": {"state_directory": "agent"},
+            "console": {"server": server, "listen": [f"127.0.0.1:{ports['console']}"]},
+            "agent": {"state_directory": str(self._folder / "agent")},
         }
         lines = ["# Written by scripts/quickstart, anew whenever it starts the appliance."]
         for table, values in tables.items():
             lines += ["", f"[{table}]"]
-            for key, value in values.items():
-                shown = self._folder / value if key == "state_directory" else value
-                lines.append(f"{key} = {_toml(shown)}")
+            lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
         self._config.mkdir(exist_ok=True)
         self._config.joinpath("quickstart.toml").write_text("\n".join(lines) + "\n")
-
-    def _console_answers(self) -> bool:
-        host, _, port = self._console_listen.rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), timeout=1).close()
-        except OSError:
-            return False
-        return self._password_file.exists()
 
     def _enrol(self) -> None:
         token = self.client.ask("host", "token", "--name", self.host)

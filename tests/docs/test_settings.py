@@ -12,10 +12,11 @@ from vdrd.model.settings import shown
 
 ROOT = Path(__file__).parents[2]
 DAEMONS = {
+    "appliance": ("vdrd.cli.appliance", "ApplianceConfig", "server.md"),
     "server": ("vdrd.server.config", "ServerConfig", "server.md"),
     "node": ("vdrd.node.config", "NodeConfig", "node.md"),
     "console": ("console.config", "ConsoleConfig", "console.md"),
-    "agent": ("agent.config", "AgentConfig", "agent.md"),
+    "agent": ("agent.config", "AgentConfig", "agents.md"),
 }
 DAEMONS = {table: row for table, row in DAEMONS.items() if find_spec(row[0])}
 
