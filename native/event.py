@@ -45,11 +45,11 @@ class Event(NamedTuple):
 class EventList:
     """A buffer for the C core to list events in. For one thread."""
 
-    def __init__(self) -> None:
-        self._records = ffi.new("uint64_t[]", _LIST_BYTES // 8)
+    def __init__(self, list_bytes: int = _LIST_BYTES) -> None:
+        self._records = ffi.new("uint64_t[]", list_bytes // 8)
         self.handle: Any = ffi.new("vdr_event_list *")
         self.handle.records = ffi.cast("uint8_t *", self._records)
-        self.handle.capacity = _LIST_BYTES
+        self.handle.capacity = list_bytes
 
     def drain(self) -> list[Event]:
         """Take the events listed since the last call."""

@@ -9,6 +9,8 @@ from native.event import EventList
 
 WANTS_MAX = 64
 """Chunks asked for at once; no entry needs more."""
+_EVENTS_BYTES = 4 << 20
+"""Room for several events of each entry of a block."""
 LINK_STATE: int = lib.VDR_STATE_LINK
 
 
@@ -38,7 +40,7 @@ class Lay:
             raise MemoryError
         self._handle = ffi.gc(handle, lib.vdr_lay_close)
         self._written = ffi.new("uint64_t *")
-        self.events = EventList()
+        self.events = EventList(_EVENTS_BYTES)
 
     @property
     def written_bytes(self) -> int:

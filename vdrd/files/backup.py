@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from native.cdc import Cutter
-from native.event import Event
+from native.event import Event, EventKind
 from native.glob import rule_list
 from native.scan import Scan, is_pseudo
 from vdrd.files.chunk_writer import ChunkWriter, WrittenCounts
@@ -58,18 +58,21 @@ def backup_files(
     exclude: Sequence[str] = (),
     parent: FilesRoot | None = None,
     parent_source: ChunkSource | None = None,
+    parent_id: str | None = None,
     full: bool = False,
     progress: ProgressSink = lambda _: None,
     cancel: Cancel | None = None,
     skip_directories: Iterable[str | os.PathLike[str]] = (),
     crosses_file_systems: bool = False,
+    is_uncrossed_quiet: bool = False,
 ) -> PointDraft:
     """Back up the directory `root_path`; the caller commits the draft.
 
     `parent` (read through `parent_source`) tells what is unchanged: size, mtime, ctime, inode and device
     equal. What is doubtful is read and compared; `full` reads everything. `include` and `exclude` are
     patterns (docs/files.md). Directories in `skip_directories` (the storage itself) are left out; other file
-    systems are entered only with `crosses_file_systems`. `progress` is called from this thread.
+    systems are entered only with `crosses_file_systems`, and are a warning each unless
+    `is_uncrossed_quiet`. `progress` is called from this thread.
 
     Files that cannot be read, or change while they are read, become warnings of the draft. Raises NotFound,
     BadInput or SourceUnreadable for the root, Cancelled, and what the sink raises.
@@ -87,7 +90,12 @@ def backup_files(
         seed = cut_seed(keys.cut_key)
         reader = TreeReader(parent, parent_source) if parent and parent_source else None
         scan = Scan(root_fd, rules=rules, crosses=crosses_file_systems, skips=_skips(path, skip_directories))
-        plan = Plan(scan, cut_seed=seed, parent=reader, reads_all=full, cancel=cancel)
+
+        def on_event(event: Event) -> None:
+            if not (is_uncrossed_quiet and event.kind is EventKind.UNCROSSED):
+                warnings.add_event(event)
+
+        plan = Plan(scan, cut_seed=seed, parent=reader, reads_all=full, on_event=on_event, cancel=cancel)
         ahead = Ahead(plan.batches, "vdr-plan")
         stack.callback(ahead.close)
 
@@ -101,8 +109,6 @@ def backup_files(
         tree = TreeWriter(ChunkWriter(sink, totals.counts), seed)
         report = _reporter(plan, totals, progress)
         _Pipeline(readers, tree, totals, warnings, cancel).run(ahead, pool, report)
-        for event in plan.events:
-            warnings.add_event(event)
         if plan.is_parent_damaged:
             warnings.add("the point before is damaged; the files it could not tell about were read")
         root = tree.finish(
@@ -121,7 +127,9 @@ def backup_files(
             logical_bytes=plan.counts().logical_bytes,
             new_bytes=totals.counts.new_bytes,
             stored_bytes=totals.counts.stored_bytes,
+            read_bytes=totals.counts.read_bytes,
             started_at=started_at,
+            parent_id=parent_id if reader else None,
             warnings=tuple(warnings.first),
             warning_count=warnings.count,
         )

@@ -24,16 +24,23 @@ AHEAD_BATCHES = 4
 
 
 class Plan:
-    """The batches of one backup. `events` and `counts` are complete when the batches have ended."""
+    """The batches of one backup. Counts and owners are complete when the batches have ended."""
 
     def __init__(
-        self, scan: Scan, *, cut_seed: int, parent: TreeReader | None, reads_all: bool, cancel: Cancel
+        self,
+        scan: Scan,
+        *,
+        cut_seed: int,
+        parent: TreeReader | None,
+        reads_all: bool,
+        on_event: Callable[[Event], None],
+        cancel: Cancel,
     ) -> None:
         self._scan = scan
         self._merge = Merge(cut_seed, reads_all=reads_all)
         self._parent = parent
         self._cancel = cancel
-        self.events: list[Event] = []
+        self._on_event = on_event
         self.is_complete = False
         """Every entry of the tree was seen."""
         self.is_parent_damaged = False
@@ -47,7 +54,8 @@ class Plan:
                 case MergeStep.WANTS_SCAN:
                     self._cancel.check()
                     entries_bytes = self._scan.next_bytes()
-                    self.events += self._scan.events.drain()
+                    for event in self._scan.events.drain():
+                        self._on_event(event)
                     self._merge.give_scan(self._scan.pointer, entries_bytes, is_end=self._scan.is_end)
                 case MergeStep.WANTS_OLD:
                     self._merge.give_old(next(old, None))

@@ -4,6 +4,7 @@ logged.
 
 import logging
 import os
+import threading
 
 from native.event import Event, EventDetail, EventKind
 
@@ -48,18 +49,20 @@ def event_text(event: Event) -> str:
 
 
 class Warnings:
-    """Warnings of one run. For one thread."""
+    """Warnings of one run. Thread-safe."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
+        self._lock = threading.Lock()
         self.first: list[str] = []
         self.count = 0
 
     def add(self, text: str) -> None:
         """Count a warning."""
-        self.count += 1
-        if len(self.first) < WARNINGS_MAX:
-            self.first.append(text)
+        with self._lock:
+            self.count += 1
+            if len(self.first) < WARNINGS_MAX:
+                self.first.append(text)
         self._log.warning("%s", text)
 
     def add_event(self, event: Event) -> None:

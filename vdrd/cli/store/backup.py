@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--include", metavar="G", action="append", default=[], help="files: only these")
     parser.add_argument("--exclude", metavar="G", action="append", default=[], help="files: not these")
+    crossing = parser.add_mutually_exclusive_group()
+    crossing.add_argument(
+        "--one-file-system", action="store_true", help="files: leave mount points out without a warning"
+    )
+    crossing.add_argument(
+        "--cross-file-systems", action="store_true", help="files: enter what is mounted below PATH"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
     # The session need not check what this very process has just hashed.
     with open_storage(args, writable=True) as storage, storage.session(check=False) as session:
         parents = [point for point in storage.points(args.object) if point.draft.kind is kind]
-        parent = parents[-1] if parents and not args.full else None
+        # A full run over files still compares with the point before, so that it stores nothing twice.
+        is_fresh = args.full and kind is ObjectKind.DISK
+        parent = parents[-1] if parents and not is_fresh else None
         with ProgressLine() as line:
             back_up = _back_up_disk if kind is ObjectKind.DISK else _back_up_files
             draft = back_up(args, storage, session, parent, line)
@@ -82,25 +92,27 @@ def _back_up_files(
     parent: Point | None,
     line: ProgressLine,
 ) -> PointDraft:
-    from dataclasses import replace
-
     from vdrd.files.backup import backup_files
 
     root = parent.draft.root if parent else None
-    draft = backup_files(
-        args.path,
-        session,
-        object_name=args.object,
-        include=args.include,
-        exclude=args.exclude,
-        parent=root if isinstance(root, FilesRoot) else None,
-        parent_source=storage.reader,
-        full=args.full,
-        progress=line,
-        cancel=Cancel(),
-        skip_directories=[storage.path],
-    )
-    return replace(draft, parent_id=parent.point_id if parent else None)
+    # What is unchanged is not claimed again, so the point before must not be collected meanwhile.
+    with storage.hold(parent) if parent else nullcontext():
+        return backup_files(
+            args.path,
+            session,
+            object_name=args.object,
+            include=args.include,
+            exclude=args.exclude,
+            parent=root if isinstance(root, FilesRoot) else None,
+            parent_source=storage.reader,
+            parent_id=parent.point_id if parent else None,
+            full=args.full,
+            progress=line,
+            cancel=Cancel(),
+            skip_directories=[storage.path],
+            crosses_file_systems=args.cross_file_systems,
+            is_uncrossed_quiet=args.one_file_system,
+        )
 
 
 def _tell(args: argparse.Namespace, point: Point, seconds: float) -> None:

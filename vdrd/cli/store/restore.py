@@ -1,7 +1,6 @@
 """`vdr store restore`: write a point back, without any server."""
 
 import argparse
-import importlib
 import sys
 import time
 from pathlib import Path
@@ -91,12 +90,13 @@ def _restore_disk(
 def _restore_files(
     args: argparse.Namespace, storage: "Storage", root: FilesRoot, line: ProgressLine
 ) -> tuple[RestoreReport, Path]:
-    restore_files = importlib.import_module("vdrd.files.restore").restore_files
-    report: RestoreReport = restore_files(
+    from vdrd.files.restore import restore_files
+
+    report = restore_files(
         root,
         storage.reader,
         args.target,
-        paths=args.path or None,
+        paths=args.path,
         overwrite=args.overwrite,
         progress=line,
         cancel=Cancel(),
