@@ -142,10 +142,12 @@ def test_mount_stopped_while_in_use_leaves_no_mount(
     vdr("store", "init", storage_dir)
     vdr("store", "backup", storage_dir, "disk", disk_image(4), "--object", "d")
     process = mount(storage_dir, "d@latest")
-    with (mountpoint / "disk.raw").open("rb") as opened:
-        assert opened.read(10)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+    fd = os.open(mountpoint / "disk.raw", os.O_RDONLY)
+    assert os.read(fd, 10)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    with pytest.raises(OSError, match="not connected"):
+        os.close(fd)
     assert not is_mounted(mountpoint)
 
 
