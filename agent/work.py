@@ -7,14 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vdrd.files.restore import restore_files
-
 from schemas.api.words import BackupType as BackupWord
 from schemas.api.words import ObjectKind, RunKind
 from schemas.control import BackupItem, ParentRecord, PointRoot, RunStart
 from vdrd.disk.backup import backup_disk
 from vdrd.disk.restore import restore_disk
 from vdrd.files.backup import backup_files
+from vdrd.files.restore import restore_files
 from vdrd.model.errors import BadInput
 from vdrd.model.paths import path_of_text
 from vdrd.model.points import BackupType, DiskRoot, FilesRoot, PointDraft
