@@ -1,4 +1,4 @@
-"""Settings of the agent, table `[agent]`. `docs/admin/agent.md` lists them; a test holds it to this file."""
+"""Settings of the agent, table `[agent]`. `docs/admin/agents.md` lists them; a test holds it to this file."""
 
 from dataclasses import dataclass
 from pathlib import Path

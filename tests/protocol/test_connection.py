@@ -201,7 +201,8 @@ def test_garbage_is_a_violation_or_nothing(data, framed):
 EMPTY = memoryview(b"")
 EXAMPLES = [
     Hello(1, 1, "data"), Welcome(1), Refused("c", "m"), Enrol(b"", ""), Enrolled("", "", ""),
-    Request(1, BODY), Reply(1, BODY), Fault(1, "c", "m"), Withdraw(1), Notify(BODY), Ping(1), Pong(1), Goodbye(), Open(b""),
+    Request(1, BODY), Reply(1, BODY), Fault(1, "c", "m"), Withdraw(1), Notify(BODY), Ping(1), Pong(1),
+    Goodbye(), Open(b""),
     Opened("", "tls"), Claim(b""), Claimed(b""), Put(b"", b"", EMPTY), PutDone(1), Fetch(b""),
     Chunks(False, b"", EMPTY), Commit("", "full", FilesRootRecord(None, 0, 0), "", "", 0, 0, 0, MOMENT),
     Committed("", MOMENT), Working(), Abort(),
