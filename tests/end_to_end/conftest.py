@@ -1,4 +1,4 @@
-"""Real daemons over loopback: an appliance without console (its link is the test's), agents, their death and return."""
+"""Real daemons over loopback: an appliance whose console is the test, agents, their death and return."""
 
 import json
 import os
@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from schemas import api
+from tests.files.walker import differences, walk
 from vdrd.net.address import Address
 from vdrd.net.credentials import Credentials
 from vdrd.net.dial import dial
@@ -143,7 +144,10 @@ class Appliance:
 
     async def wait_online(self, host_id: str) -> None:
         with trio.fail_after(START_SECONDS):
-            while (await self.ask("host.get", api.HostGet(id=host_id))).presence is not api.Presence.ONLINE:
+            while True:
+                host = await self.ask("host.get", api.HostGet(id=host_id))
+                if host.presence is api.Presence.ONLINE:
+                    return
                 await trio.sleep(0.05)
 
     async def enrol(self, directory: Path, *words: str, **token_options: Any) -> tuple[Daemon, str]:
@@ -169,10 +173,11 @@ def agent_at(directory: Path, config_dir: Path, *words: str) -> Daemon:
     return Daemon(argv, directory / "agent.log")
 
 
-@pytest.fixture
-def appliance_files(tmp_path: Path) -> Iterator[Callable[..., Appliance]]:
+@pytest.fixture(scope="module")
+def appliance_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Appliance]]:
     """Makes appliances with ports of their own; ends whatever of them still runs."""
     made: list[Appliance] = []
+    tmp_path = tmp_path_factory.mktemp("appliances")
 
     def make(name: str = "appliance", **appliance_settings: Any) -> Appliance:
         server, node, nfs, mount = free_ports(4)
@@ -210,13 +215,23 @@ portmap_port = 0
                 daemon.stop()
 
 
-@pytest.fixture
-async def appliance(appliance_files: Callable[..., Appliance]) -> AsyncIterator[Appliance]:
-    """A running appliance with an administrator logged in."""
+@pytest.fixture(scope="module")
+def running_appliance(appliance_files: Callable[..., Appliance]) -> Appliance:
+    """An appliance that the tests of a module share; each has hosts, jobs and points of its own."""
     made = appliance_files()
     made.daemon.start()
-    async with linked(made):
-        yield made
+    return made
+
+
+@pytest.fixture
+async def appliance(running_appliance: Appliance) -> AsyncIterator[Appliance]:
+    """The running appliance with an administrator logged in; agents of the test end with it."""
+    async with linked(running_appliance):
+        yield running_appliance
+    for agent in running_appliance.agents:
+        if agent.process is not None and agent.process.poll() is None:
+            agent.stop(signal.SIGKILL)
+    running_appliance.agents.clear()
 
 
 class linked:  # noqa: N801 - reads as a verb
@@ -251,18 +266,14 @@ def make_tree(root: Path, files: int = 60, seed: int = 1) -> None:
     (root / "link").symlink_to("folder-1/file-1")
     os.link(root / "folder-0" / "file-0", root / "hard")
     (root / "empty").mkdir()
-    os.chmod(root / "folder-2", 0o700)
+    (root / "folder-2").chmod(0o700)
     os.mkfifo(root / "pipe")
     (root / b"not-utf8-\xff\xfe".decode("utf-8", "surrogateescape")).write_text("x")
 
 
 def same_trees(left: Path, right: Path) -> bool:
-    """True if rsync finds nothing to do between two trees: content, owner, mode, times, links, ACLs, xattrs."""
-    done = subprocess.run(
-        ["rsync", "-aHAXnc", "--delete", "--itemize-changes", f"{left}/", f"{right}/"],
-        capture_output=True,
-        check=True,
-    )
-    if done.stdout:
-        print(done.stdout.decode(errors="replace"))
-    return not done.stdout
+    """True if an independent walker sees the same in both."""
+    found = differences(walk(left), walk(right))
+    for line in found:
+        print(line)
+    return not found

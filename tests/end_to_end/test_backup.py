@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from schemas import api
 from schemas.api import BackupType, ObjectKind, RunState
 from vdrd.model.errors import Conflict
 
-from .conftest import Appliance, make_tree, same_trees
+from .conftest import Appliance, agent_at, make_tree, same_trees
 
 
 async def restore(appliance: Appliance, **request: object) -> api.RunInfo:
@@ -68,7 +69,7 @@ async def test_image_backed_up_twice_and_restored_is_the_same(
     assert (done.state, done.error) == (RunState.DONE, "")
     assert target.read_bytes() == image.read_bytes()
     refused = await restore(appliance, point_id=point.id, target_path=str(target))
-    assert (refused.state, refused.error_code) == (RunState.FAILED, "target-refused")
+    assert (refused.state, refused.error_code) == (RunState.FAILED, "target-occupied")
     again = await restore(appliance, point_id=point.id, target_path=str(target), overwrite=True)
     assert again.state is RunState.DONE
 
@@ -86,23 +87,24 @@ async def test_points_are_browsed_verified_and_forgotten(appliance: Appliance, t
         cursor = page.next_cursor
         if cursor is None:
             break
-    expected = sorted(os.fsencode(name) for name in os.listdir(source))
+    expected = sorted(os.fsencode(path.name) for path in source.iterdir())
     assert seen == [name.replace(b"\xff", b"\\xff").replace(b"\xfe", b"\\xfe").decode() for name in expected]
     inner = await appliance.ask("point.browse", api.PointBrowse(id=point_id, path="/folder-1"))
     assert {entry.path for entry in inner.items} == {
-        f"/folder-1/{name}" for name in os.listdir(source / "folder-1")
+        f"/folder-1/{path.name}" for path in (source / "folder-1").iterdir()
     }
 
     started = await appliance.ask("point.verify", api.PointVerify(id=point_id))
     assert (await appliance.wait_run(started.run_ids[0])).state is RunState.DONE
     assert (await appliance.ask("point.get", api.PointGet(id=point_id))).verified_ok is True
     await appliance.ask("point.forget", api.PointForget(ids=[point_id]))
-    assert (await appliance.ask("point.list", api.PointList())).items == []
+    assert (await appliance.ask("point.list", api.PointList(job_id=job_id))).items == []
     storage = (await appliance.ask("storage.list", api.StorageList())).items[0]
+    before = await appliance.ask("storage.statistics", api.StorageStatistics(id=storage.id))
     started = await appliance.ask("storage.collect", api.StorageCollect(id=storage.id))
     assert (await appliance.wait_run(started.run_ids[0])).state is RunState.DONE
-    figures = await appliance.ask("storage.statistics", api.StorageStatistics(id=storage.id))
-    assert (figures.point_count, figures.stored_bytes) == (0, 0)
+    after = await appliance.ask("storage.statistics", api.StorageStatistics(id=storage.id))
+    assert after.stored_bytes < before.stored_bytes
 
 
 async def test_retention_of_a_job_forgets_old_points(appliance: Appliance, tmp_path: Path) -> None:
@@ -144,22 +146,14 @@ async def test_deleted_host_is_cut_off_and_refused(appliance: Appliance, tmp_pat
     await appliance.ask("host.delete", api.HostDelete(id=host_id))
     agent.stop()
     agent.start()
-    for _ in range(200):
-        if "revoked" in agent.text or "not-authorised" in agent.text or "not known" in agent.text:
-            break
-        import trio
-
-        await trio.sleep(0.05)
-    else:
-        raise AssertionError(agent.text)
-    assert (await appliance.ask("host.list", api.HostList())).items == []
+    with trio.fail_after(30):
+        while "it was revoked" not in appliance.daemon.text:  # noqa: ASYNC110 - another process
+            await trio.sleep(0.05)
+    hosts = (await appliance.ask("host.list", api.HostList())).items
+    assert host_id not in {host.id for host in hosts}
 
 
 async def test_token_is_good_once(appliance: Appliance, tmp_path: Path) -> None:
-    import trio
-
-    from .conftest import agent_at
-
     token = (await appliance.ask("host.create_token", api.EnrolmentTokenCreate())).token
     results = []
     for name in ("one", "two"):

@@ -28,6 +28,8 @@ class Outcome:
     done_files: int = 0
     new_bytes: int = 0
     stored_bytes: int = 0
+    point_ids: tuple[str, ...] = ()
+    """Of a verification: the points that cannot be restored whole."""
     is_reported: bool = False
     """True if an agent or node said so itself; otherwise they have to be told."""
 
@@ -45,6 +47,7 @@ class Outcome:
             done_files=ended.done_files,
             new_bytes=ended.new_bytes,
             stored_bytes=ended.stored_bytes,
+            point_ids=tuple(ended.point_ids),
             is_reported=True,
         )
 

@@ -482,6 +482,11 @@ class Director:
             runs.move(connection, run_id, outcome.state, now_ms=now_ms, progress=progress)
         run = runs.get(connection, run_id)
         self._log(connection, run, outcome)
+        if run.kind is RunKind.VERIFY and outcome.is_reported and run.storage_id is not None:
+            if outcome.state is RunState.DONE:
+                points.note_verified(connection, run.storage_id, run.point_ids, True, now_ms)
+            elif outcome.point_ids:
+                points.note_verified(connection, run.storage_id, list(outcome.point_ids), False, now_ms)
 
     def _log(self, connection: sqlite3.Connection, run: RunInfo, outcome: Outcome) -> None:
         level = {RunState.FAILED: LogLevel.ERROR, RunState.WARNING: LogLevel.WARNING}.get(
