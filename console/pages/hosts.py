@@ -1,6 +1,7 @@
 """Hosts: which are there, what one has, how a new one joins."""
 
 import asyncio
+from collections.abc import Mapping
 
 import msgspec
 from quart import Blueprint, Response, request
@@ -72,32 +73,52 @@ async def show(host_id: str) -> Answer:
 @signed_in
 async def enrol() -> Answer:
     """How a new host joins."""
-    return await render("host_enrol.html", "host", made=None, error="", given={}, way="active")
+    return await _enrol_page({}, "active")
+
+
+async def _enrol_page(
+    given: Mapping[str, str],
+    way: str,
+    *,
+    made: api.EnrolmentToken | None = None,
+    admitted: api.PassiveEnrolment | None = None,
+    error: str = "",
+    status: int = 200,
+) -> Answer:
+    return await render(
+        "host_enrol.html",
+        "host",
+        status,
+        made=made,
+        admitted=admitted,
+        error=error,
+        given=given,
+        way=way,
+    )
 
 
 @blueprint.post("/hosts/enrol")
 @signed_in
 async def enrol_now() -> Answer:
-    """Makes a token, or dials an agent that waits."""
+    """Makes a token, or admits a host that will be dialled."""
     given = await form()
     way = given.get("way", "active")
     name = given.get("name", "").strip() or None
     try:
         if way == "passive":
             port = given.get("port", "4512").strip()
-            added = await ask(
+            admitted = await ask(
                 msgspec.convert(
                     {
-                        "name": name,
+                        "name": given.get("name", "").strip(),
                         "address": given.get("address", "").strip(),
                         "port": int(port) if port.isdigit() else port,
-                        "code": given.get("code", "").strip(),
                     },
                     api.HostAddPassive,
                 ),
-                api.HostInfo,
+                api.PassiveEnrolment,
             )
-            return go(f"/hosts/{added.id}", "host_added")
+            return await _enrol_page(given, way, admitted=admitted)
         hours = given.get("hours", "24")
         made = await ask(
             msgspec.convert(
@@ -107,19 +128,10 @@ async def enrol_now() -> Answer:
             api.EnrolmentToken,
         )
     except VdrError as error:
-        return await render(
-            "host_enrol.html",
-            "host",
-            status_of(error),
-            made=None,
-            error=sentence(error),
-            given=given,
-            way=way,
-        )
+        return await _enrol_page(given, way, error=sentence(error), status=status_of(error))
     except msgspec.ValidationError as error:
-        text = words()("form.invalid", reason=str(error))
-        return await render("host_enrol.html", "host", 422, made=None, error=text, given=given, way=way)
-    return await render("host_enrol.html", "host", made=made, error="", given=given, way=way)
+        return await _enrol_page(given, way, error=words()("form.invalid", reason=str(error)), status=422)
+    return await _enrol_page(given, way, made=made)
 
 
 @blueprint.post("/hosts/<host_id>/rename")

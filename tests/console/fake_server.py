@@ -219,10 +219,13 @@ class FakeServer:
             expires_at=self.now() + timedelta(seconds=request.valid_seconds),
         )
 
-    def on_host_add_passive(self, request: api.HostAddPassive, _: str) -> api.HostInfo:
-        if request.code != "1234-5678":
-            raise Unreachable(peer=request.address, reason="no answer")
-        return self.add_host(request.name or request.address)
+    def on_host_add_passive(self, request: api.HostAddPassive, _: str) -> api.PassiveEnrolment:
+        if any(host.name == request.name for host in self.hosts.values()):
+            raise Conflict(what=f"there is a host named {request.name} already", remedy="choose another name")
+        host = self.add_host(request.name, link_mode=api.LinkMode.PASSIVE, presence=api.Presence.NEVER_SEEN)
+        return api.PassiveEnrolment(
+            host=host, bundle="-----BEGIN PRIVATE KEY-----\nMC4C\n", command="vdr-agent admit < bundle.pem"
+        )
 
     def on_host_disks(self, request: api.HostDisks, _: str) -> api.HostDisksReply:
         host = _one(self.hosts, request.id, "host")
@@ -285,9 +288,8 @@ class FakeServer:
             point_count=storage.point_count,
             object_count=4,
             logical_bytes=storage.stored_bytes * 9,
-            unique_bytes=storage.stored_bytes * 2,
+            added_bytes=storage.stored_bytes * 2,
             stored_bytes=storage.stored_bytes,
-            dead_bytes=3 << 30,
             capacity_bytes=storage.capacity_bytes,
             free_bytes=storage.free_bytes,
         )

@@ -15,16 +15,17 @@ from console.app import create_app
 from console.context import Parts
 from console.sessions import SessionStore
 from tests.console.fake_server import FakeServer, populate
-from vdrd.net.ca import Authority
-from vdrd.net.credentials import self_issue
-from vdrd.net.identity import Role
+from vdrd.net.ca import Authority, fingerprint_of_pem, new_key, new_request, pem_of_key
 
 
 class Site:
     """Where it is, what is behind it, and how to change that from the test's thread."""
 
-    def __init__(self, address: str, server: FakeServer, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, address: str, directory: Path, server: FakeServer, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.address = address
+        self.authority = directory / "authority" / "authority.pem"
         self.server = server
         self._loop = loop
 
@@ -36,13 +37,23 @@ class Site:
 
         return asyncio.run_coroutine_threadsafe(now(), self._loop).result(10)
 
+    def later(self, seconds: float, work: Callable[[], Any]) -> None:
+        """Run `work` in the console's loop after a while."""
+        self._loop.call_soon_threadsafe(lambda: self._loop.call_later(seconds, work))
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the authority."""
+        return fingerprint_of_pem(self.authority.read_text()).hex(":")
+
 
 @contextmanager
 def open_site(directory: Path) -> Iterator[Site]:
     authority = Authority.create(directory / "authority")
-    identity = self_issue(
-        authority, directory / "identity", Role.CONSOLE, "0d3c6a2e-0000-4000-8000-000000000001"
-    )
+    key = new_key()
+    chain = authority.issue_web(new_request(key), ["localhost", "127.0.0.1"]) + authority.certificate_pem
+    web = directory / "web.pem"
+    web.write_bytes(pem_of_key(key) + chain.encode())
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
@@ -58,7 +69,7 @@ def open_site(directory: Path) -> Iterator[Site]:
         populate(server)
         config = Config()
         config.bind = [f"fd://{descriptor}"]
-        config.certfile = config.keyfile = str(identity.identity_path)
+        config.certfile = config.keyfile = str(web)
         config.accesslog = None
         config.errorlog = None
         config.graceful_timeout = 0.5
@@ -75,7 +86,7 @@ def open_site(directory: Path) -> Iterator[Site]:
     assert ready.wait(30)
     server, loop, stop = made
     try:
-        yield Site(f"https://localhost:{port}", server, loop)
+        yield Site(f"https://localhost:{port}", directory, server, loop)
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(30)
