@@ -122,7 +122,7 @@ class Index:
 
     def mark_begin(self) -> None:
         """Forget earlier marks."""
-        check(lib.vdr_index_mark_begin(self.handle), "index mark")
+        lib.vdr_index_mark_begin(self.handle)
 
     def mark(self, ids: Buffer) -> bytearray:
         """Mark chunks as alive: 0 marked before, 1 marked now, 2 missing."""

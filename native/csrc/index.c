@@ -36,7 +36,7 @@ typedef struct {
     uint64_t count;
     uint32_t *packs;
     size_t pack_count;
-    uint8_t *touched; /* one bit an entry, made when first needed */
+    uint8_t *touched; /* one bit an entry */
     uint8_t *marked;
 } segment;
 
@@ -233,17 +233,14 @@ static bool lookup(const vdr_index *index, const uint8_t *id, hit *found) {
     return false;
 }
 
-static bool bit_get(const uint8_t *bits, uint64_t i) { return bits && (bits[i / 8] >> (i % 8) & 1); }
+static size_t bits_bytes(uint64_t count) { return (size_t)(count / 8 + 1); }
+
+static bool bit_get(const uint8_t *bits, uint64_t i) { return bits[i / 8] >> (i % 8) & 1; }
 
 /* Bits are set under the shared lock by several threads at once. */
 static bool bit_set(uint8_t *bits, uint64_t i) {
     uint8_t bit = (uint8_t)(1u << (i % 8));
     return __atomic_fetch_or(&bits[i / 8], bit, __ATOMIC_RELAXED) & bit;
-}
-
-static int bits_make(uint8_t **bits, uint64_t count) {
-    if (!*bits) *bits = calloc(count / 8 + 1, 1);
-    return *bits ? VDR_OK : VDR_E_MEMORY;
 }
 
 static void carry_flags(vdr_index *index, const uint8_t *id, bool touched, bool marked) {
@@ -253,8 +250,8 @@ static void carry_flags(vdr_index *index, const uint8_t *id, bool touched, bool 
         h.slot->touched |= touched;
         h.slot->marked |= marked;
     } else {
-        if (touched && !bits_make(&h.segment->touched, h.segment->count)) bit_set(h.segment->touched, h.position);
-        if (marked && !bits_make(&h.segment->marked, h.segment->count)) bit_set(h.segment->marked, h.position);
+        if (touched) bit_set(h.segment->touched, h.position);
+        if (marked) bit_set(h.segment->marked, h.position);
     }
 }
 
@@ -273,7 +270,7 @@ vdr_index *vdr_index_open(void) {
 void vdr_index_retain(vdr_index *index) { __atomic_fetch_add(&index->references, 1, __ATOMIC_RELAXED); }
 
 static void segment_release(segment *s) {
-    munmap(s->map, s->map_bytes);
+    if (s->map != MAP_FAILED) munmap(s->map, s->map_bytes);
     free(s->packs);
     free(s->touched);
     free(s->marked);
@@ -329,7 +326,6 @@ static bool is_touched_in(const vdr_index *index, uint32_t pack, const uint8_t *
     if (slot && slot->place.pack == pack && slot->touched) return true;
     for (size_t i = 0; i < index->segment_count; i++) {
         const segment *s = &index->segments[i];
-        if (!s->touched) continue;
         for (uint64_t p = segment_lower(s, id); p < s->count && !memcmp(entry_at(s, p), id, 32); p++) {
             vdr_place place;
             entry_place(index, s, entry_at(s, p), &place);
@@ -357,13 +353,16 @@ int64_t vdr_index_segment_add(vdr_index *index, int fd, uint64_t entries_offset,
     if (entries_offset > bytes || count > (bytes - entries_offset) / VDR_INDEX_ENTRY_BYTES || !bytes) return VDR_E_CORRUPT;
     segment s = {.map_bytes = bytes, .count = count, .pack_count = pack_count};
     s.packs = malloc((pack_count ? pack_count : 1) * sizeof *s.packs);
-    if (!s.packs) return VDR_E_MEMORY;
-    if (pack_count) memcpy(s.packs, packs, pack_count * sizeof *packs);
+    s.touched = calloc(bits_bytes(count), 1);
+    s.marked = calloc(bits_bytes(count), 1);
     s.map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
-    if (s.map == MAP_FAILED) {
-        free(s.packs);
-        return VDR_E_IO;
+    if (s.map == MAP_FAILED || !s.packs || !s.touched || !s.marked) {
+        int error = s.map == MAP_FAILED ? VDR_E_IO : VDR_E_MEMORY, saved = errno;
+        segment_release(&s);
+        errno = saved;
+        return error;
     }
+    if (pack_count) memcpy(s.packs, packs, pack_count * sizeof *packs);
     madvise(s.map, bytes, MADV_RANDOM);
     s.entries = s.map + entries_offset;
 
@@ -394,7 +393,7 @@ int vdr_index_segment_drop(vdr_index *index, int64_t handle) {
         segment gone = index->segments[i];
         memmove(&index->segments[i], &index->segments[i + 1], (index->segment_count - i - 1) * sizeof(segment));
         index->segment_count--;
-        for (uint64_t p = 0; (gone.touched || gone.marked) && p < gone.count; p++)
+        for (uint64_t p = 0; p < gone.count; p++)
             carry_flags(index, entry_at(&gone, p), bit_get(gone.touched, p), bit_get(gone.marked, p));
         segment_release(&gone);
         result = VDR_OK;
@@ -438,28 +437,8 @@ int64_t vdr_index_find(vdr_index *index, const uint8_t *ids, size_t count, vdr_p
     return found;
 }
 
-static int touch_bits_make(vdr_index *index) {
-    pthread_rwlock_wrlock(&index->lock);
-    int result = VDR_OK;
-    for (size_t i = 0; !result && i < index->segment_count; i++)
-        result = bits_make(&index->segments[i].touched, index->segments[i].count);
-    pthread_rwlock_unlock(&index->lock);
-    return result;
-}
-
-static bool touch_bits_lack(const vdr_index *index) {
-    for (size_t i = 0; i < index->segment_count; i++)
-        if (!index->segments[i].touched) return true;
-    return false;
-}
-
 int64_t vdr_index_claim(vdr_index *index, const uint8_t *ids, size_t count, uint8_t *lacking) {
     pthread_rwlock_rdlock(&index->lock);
-    while (touch_bits_lack(index)) {
-        pthread_rwlock_unlock(&index->lock);
-        if (touch_bits_make(index)) return VDR_E_MEMORY;
-        pthread_rwlock_rdlock(&index->lock);
-    }
     int64_t total = 0;
     for (size_t i = 0; i < count; i++) {
         hit h;
@@ -475,8 +454,7 @@ int64_t vdr_index_claim(vdr_index *index, const uint8_t *ids, size_t count, uint
 void vdr_index_touch_clear(vdr_index *index) {
     pthread_rwlock_wrlock(&index->lock);
     for (size_t i = 0; i < index->segment_count; i++) {
-        free(index->segments[i].touched);
-        index->segments[i].touched = NULL;
+        memset(index->segments[i].touched, 0, bits_bytes(index->segments[i].count));
     }
     for (size_t i = 0; i < index->table_slots; i++) index->table[i].touched = 0;
     pthread_rwlock_unlock(&index->lock);
@@ -618,17 +596,12 @@ int64_t vdr_index_segment_entries(vdr_index *index) {
 
 /* ---- marking ---- */
 
-int vdr_index_mark_begin(vdr_index *index) {
+void vdr_index_mark_begin(vdr_index *index) {
     pthread_rwlock_wrlock(&index->lock);
-    int result = VDR_OK;
-    for (size_t i = 0; i < index->segment_count; i++) {
-        segment *s = &index->segments[i];
-        if (bits_make(&s->marked, s->count)) result = VDR_E_MEMORY;
-        else memset(s->marked, 0, s->count / 8 + 1);
-    }
+    for (size_t i = 0; i < index->segment_count; i++)
+        memset(index->segments[i].marked, 0, bits_bytes(index->segments[i].count));
     for (size_t i = 0; i < index->table_slots; i++) index->table[i].marked = 0;
     pthread_rwlock_unlock(&index->lock);
-    return result;
 }
 
 int64_t vdr_index_mark(vdr_index *index, const uint8_t *ids, size_t count, uint8_t *fresh) {
@@ -638,7 +611,7 @@ int64_t vdr_index_mark(vdr_index *index, const uint8_t *ids, size_t count, uint8
         hit h;
         if (!lookup(index, ids + 32 * i, &h)) fresh[i] = 2;
         else if (h.slot) fresh[i] = !__atomic_exchange_n(&h.slot->marked, 1, __ATOMIC_RELAXED);
-        else fresh[i] = !h.segment->marked || !bit_set(h.segment->marked, h.position);
+        else fresh[i] = !bit_set(h.segment->marked, h.position);
         total += fresh[i] == 1;
     }
     pthread_rwlock_unlock(&index->lock);
@@ -652,7 +625,7 @@ int64_t vdr_index_usage(vdr_index *index, uint64_t *live_bytes, uint32_t *live_c
     int64_t total = 0;
     for (size_t i = 0; i < index->segment_count; i++) {
         const segment *s = &index->segments[i];
-        for (uint64_t p = 0; s->marked && p < s->count; p++) {
+        for (uint64_t p = 0; p < s->count; p++) {
             if (!bit_get(s->marked, p)) continue;
             vdr_place place;
             entry_place(index, s, entry_at(s, p), &place);

@@ -76,7 +76,7 @@ int64_t vdr_index_segment_entries(vdr_index *index);
 /* Marking what is alive. begin() forgets earlier marks. mark() says for each id: 0 marked before, 1 marked now, 2 missing.
  * usage() adds up, per pack number, the marked records and their bytes (56-byte record headers included); what stands in the
  * table counts as marked. Returns VDR_OK, VDR_E_MEMORY or a count. */
-int vdr_index_mark_begin(vdr_index *index);
+void vdr_index_mark_begin(vdr_index *index);
 int64_t vdr_index_mark(vdr_index *index, const uint8_t *ids, size_t count, uint8_t *fresh);
 int64_t vdr_index_usage(vdr_index *index, uint64_t *live_bytes, uint32_t *live_chunks, size_t pack_count);
 /* live[i] = 1 where the place of ids[i] in `pack` is the one that is marked. Returns how many are. */

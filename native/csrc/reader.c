@@ -200,16 +200,26 @@ static const key_row *keys_find(const vdr_reader *reader, uint32_t domain, uint3
     return NULL;
 }
 
+/* A pack still being written is below `tmp`; it may get its name between two attempts. */
+static int pack_descriptor(const vdr_reader *reader, const uint8_t id[16]) {
+    char name[33], path[64];
+    for (size_t i = 0; i < 16; i++) snprintf(name + 2 * i, 3, "%02x", id[i]);
+    int fd = -1;
+    for (int attempt = 0; attempt < 3 && fd < 0; attempt++) {
+        if (attempt == 1) snprintf(path, sizeof path, "../tmp/%s.pack", name);
+        else snprintf(path, sizeof path, "%.2s/%s.pack", name, name);
+        fd = openat(reader->packs_fd, path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 && errno != ENOENT) break;
+    }
+    return fd;
+}
+
 static int file_open(vdr_reader *reader, uint32_t pack, pack_file **out) {
     uint8_t id[16], material[48];
     uint32_t domain, epoch;
     if (vdr_index_pack_get(reader->index, pack, id, &domain, &epoch)) return VDR_E_MISSING;
     const key_row *keys = keys_find(reader, domain, epoch);
     if (!keys) return VDR_E_CRYPTO;
-    char path[64];
-    int n = snprintf(path, sizeof path, "%02x/", id[0]);
-    for (size_t i = 0; i < 16; i++) n += snprintf(path + n, sizeof path - (size_t)n, "%02x", id[i]);
-    snprintf(path + n, sizeof path - (size_t)n, ".pack");
     pack_file *file = calloc(1, sizeof *file);
     if (!file) return VDR_E_MEMORY;
     file->pack = pack;
@@ -218,7 +228,7 @@ static int file_open(vdr_reader *reader, uint32_t pack, pack_file **out) {
     memcpy(material + 32, id, 16);
     vdr_blake3_derive("vdr 2026 pack key", material, sizeof material, file->key, 32);
     explicit_bzero(material, sizeof material);
-    file->fd = openat(reader->packs_fd, path, O_RDONLY | O_CLOEXEC);
+    file->fd = pack_descriptor(reader, id);
     if (file->fd < 0) {
         int error = errno == ENOENT ? VDR_E_MISSING : VDR_E_IO;
         int saved = errno;

@@ -13,7 +13,7 @@
 /* cffi: begin */
 typedef struct vdr_reader vdr_reader;
 
-/* Read packs `<xx>/<id>.pack` below the directory `packs_fd`, which is duplicated; the index is retained. `cache_bytes` bounds the
+/* Read packs `<xx>/<id>.pack` below the directory `packs_fd` (or `../tmp/<id>.pack` while written), which is duplicated; the index is retained. `cache_bytes` bounds the
  * plain bytes kept for pin(). NULL without memory or descriptors. Counted like an index. */
 vdr_reader *vdr_reader_open(vdr_index *index, int packs_fd, int encryption, uint64_t cache_bytes);
 void vdr_reader_retain(vdr_reader *reader);
