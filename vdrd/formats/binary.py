@@ -2,13 +2,11 @@
 
 from vdrd.model.errors import Damaged
 
-_LIMIT_TEXT = "is {found} bytes long, {wanted} are needed"
 
-
-def check_length(what: str, data: bytes | memoryview, wanted: int) -> None:
-    """Raise Damaged unless `data` has exactly `wanted` bytes."""
+def check_length(what: str, part: str, data: bytes | memoryview, wanted: int) -> None:
+    """Raise Damaged naming `what` unless this part of it has exactly `wanted` bytes."""
     if len(data) != wanted:
-        raise Damaged(what=what, reason=_LIMIT_TEXT.format(found=len(data), wanted=wanted))
+        raise Damaged(what=what, reason=f"its {part} is {len(data)} bytes long, {wanted} are needed")
 
 
 def check_that(condition: bool, what: str, reason: str) -> None:

@@ -60,7 +60,7 @@ def encode_head(packs: list[PackRow], entry_count: int, storage_id: bytes) -> by
 
 def decode_header(data: bytes, file_bytes: int, what: str) -> SegmentHeader:
     """Raises Damaged naming `what`, also when the lengths do not add up to the file's."""
-    check_length(f"header of {what}", data, HEADER_BYTES)
+    check_length(what, "header", data, HEADER_BYTES)
     magic, version, reserved, pack_count, entry_count, storage_id, rest, crc = HEADER.unpack(data)
     check_that(magic == MAGIC, what, "it does not begin as an index segment")
     check_that(crc == crc32c(data[:-4]), what, "the CRC of its header does not hold")
@@ -72,7 +72,7 @@ def decode_header(data: bytes, file_bytes: int, what: str) -> SegmentHeader:
 
 def decode_pack_rows(data: bytes, header: SegmentHeader, what: str) -> list[PackRow]:
     """The packs a segment names."""
-    check_length(f"pack table of {what}", data, header.pack_count * PACK_ROW_BYTES)
+    check_length(what, "pack table", data, header.pack_count * PACK_ROW_BYTES)
     rows = []
     for pack_id, domain, epoch, reserved, reserved2, chunks, file_bytes in PACK_ROW.iter_unpack(data):
         check_that(not reserved and not reserved2, what, "its pack table is out of bounds")

@@ -42,7 +42,7 @@ class PackHeader:
 
 def decode_header(data: bytes, what: str) -> PackHeader:
     """Raises Damaged naming `what`."""
-    check_length(f"header of {what}", data, HEADER_BYTES)
+    check_length(what, "header", data, HEADER_BYTES)
     magic, version, encryption, epoch, domain, storage_id, pack_id, created, reserved, crc = HEADER.unpack(
         data
     )
@@ -77,7 +77,7 @@ def encode_trailer(header: bytes, table: bytes, table_offset: int, table_key: by
 
 def decode_trailer(data: bytes, file_bytes: int, what: str) -> PackTrailer:
     """Raises Damaged naming `what`; checks that table and trailer fill the rest of the file."""
-    check_length(f"trailer of {what}", data, TRAILER_BYTES)
+    check_length(what, "trailer", data, TRAILER_BYTES)
     table_offset, count, reserved, mac, reserved2, crc, magic = TRAILER.unpack(data)
     check_that(magic == TRAILER_MAGIC, what, "it is cut short: there is no trailer at its end")
     check_that(crc == crc32c(data[:52]), what, "the CRC of its trailer does not hold")

@@ -22,7 +22,7 @@ from vdrd.formats.index import PackRow, SegmentHeader
 from vdrd.model.errors import Damaged
 from vdrd.store.directory import StorageDirectory
 from vdrd.store.keyring import Keyring
-from vdrd.store.pack_file import PackFile, pack_ids_on_disk
+from vdrd.store.pack_file import PackFile, packs_on_disk
 from vdrd.store.packs import SealedPack
 
 SEGMENTS_MAX = 12
@@ -67,7 +67,7 @@ class ChunkIndex:
 
         A segment that does not hold is left out (`damages` has it): its packs are read instead.
         """
-        on_disk = pack_ids_on_disk(self._directory.root)
+        on_disk = packs_on_disk(self._directory.root)
         names = {segment.name for segment in self.segments}
         paths = sorted((self._directory.root / "index").glob("*.idx"), key=lambda path: path.name)
         try:
@@ -80,7 +80,7 @@ class ChunkIndex:
             # packs.
             pass
         known = {row.pack_id for row in self.packs.values()}
-        for pack_id in sorted(on_disk - known):
+        for pack_id in sorted(on_disk.keys() - known):
             try:
                 self._add_pack(PackFile(self._directory.root, pack_id, self._keyring))
             except Damaged as error:
@@ -91,13 +91,13 @@ class ChunkIndex:
         with self._lock:
             self.load(check=False)
 
-    def _try_segment(self, path: Path, on_disk: set[bytes], *, check: bool) -> None:
+    def _try_segment(self, path: Path, on_disk: dict[bytes, int], *, check: bool) -> None:
         try:
             self._add_segment(path, on_disk, check=check)
         except Damaged as error:
             self.damages.append(error)
 
-    def _add_segment(self, path: Path, on_disk: set[bytes], *, check: bool) -> None:
+    def _add_segment(self, path: Path, on_disk: dict[bytes, int], *, check: bool) -> None:
         name = f"index/{path.name}"
         header, packs = read_segment(path, self._keyring, check=check)
         numbers = array("I", [self._pack_number(row, on_disk) for row in packs])
@@ -108,16 +108,23 @@ class ChunkIndex:
             os.close(fd)
         self.segments.append(Segment(name, _segment_number(path), handle, header, tuple(packs)))
 
-    def _pack_number(self, row: PackRow, on_disk: set[bytes]) -> int:
-        if row.pack_id not in on_disk:
+    def _pack_number(self, row: PackRow, on_disk: dict[bytes, int]) -> int:
+        # A pack that is not as long as it was is read again record by record: what it lost counts as
+        # missing, so that the next backup stores it again.
+        if on_disk.get(row.pack_id) != row.file_bytes:
             return NO_PACK
         number = self.native.pack_add(row.pack_id, row.domain, row.epoch)
         self.packs[number] = row
         return number
 
     def _add_pack(self, pack: PackFile) -> None:
-        """Take the chunks of a pack that no segment names into the table."""
-        rows = pack.rows()
+        """Take the chunks of a pack that no segment names into the table; what can be saved of a damaged
+        one."""
+        try:
+            rows = pack.rows()
+        except Damaged as error:
+            self.damages.append(error)
+            rows = pack.whole_rows()
         number = self.native.pack_add(pack.pack_id, pack.header.domain, pack.header.epoch)
         ids, places = bytearray(), bytearray()
         for chunk_id, offset, stored, plain, *_ in pack_format.ROW.iter_unpack(rows):
@@ -172,7 +179,8 @@ class ChunkIndex:
     def rewrite(self, segments: list[Segment]) -> None:
         """Write these segments together without what retired packs held."""
         with self._lock:
-            self._rewrite(segments)
+            # A commit may have merged one of them meanwhile.
+            self._rewrite([segment for segment in segments if segment in self.segments])
 
     def _rewrite(self, old: list[Segment]) -> None:
         numbers = {}

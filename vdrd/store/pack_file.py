@@ -9,7 +9,7 @@ from native import chunk
 from native.aead import Aead, Algorithm
 from vdrd.formats import pack as pack_format
 from vdrd.formats.keys import DomainKeys
-from vdrd.model.errors import Damaged
+from vdrd.model.errors import Damaged, StorageFull
 from vdrd.store.directory import StorageDirectory
 from vdrd.store.keyring import Keyring
 from vdrd.store.packs import pack_name, partial_name
@@ -23,16 +23,17 @@ def _pack_id_of(name: str) -> bytes | None:
     return bytes.fromhex(stem) if stem != name and len(stem) == 32 and set(stem) <= _HEX else None
 
 
-def pack_ids_on_disk(root: Path) -> set[bytes]:
-    """Ids of all packs that have their name."""
-    found: set[bytes] = set()
+def packs_on_disk(root: Path) -> dict[bytes, int]:
+    """Ids and file lengths of all packs that have their name."""
+    found: dict[bytes, int] = {}
     for folder in os.scandir(root / "packs"):
         if not folder.is_dir():
             continue
         for file in os.scandir(folder.path):
             pack_id = _pack_id_of(file.name)
             if pack_id is not None and pack_id.hex()[:2] == folder.name:
-                found.add(pack_id)
+                with suppress(FileNotFoundError):
+                    found[pack_id] = file.stat().st_size
     return found
 
 
@@ -74,6 +75,10 @@ class PackFile:
         pack_format.check_table(self.head, table, trailer, key, self.what)
         return table
 
+    def whole_rows(self) -> bytes:
+        """Rows of the records that hold, read from the records themselves: for a pack whose table is lost."""
+        return walk_records(self.path.read_bytes(), self._keyring.algorithm)[0]
+
     def aead(self) -> Aead | None:
         """What opens the records."""
         algorithm = self._keyring.algorithm
@@ -90,7 +95,11 @@ def rescue_partials(directory: StorageDirectory, keyring: Keyring) -> list[bytes
     rescued = []
     for path in sorted((directory.root / "tmp").iterdir()):
         pack_id = _pack_id_of(path.name)
-        if pack_id is not None and _rescue(directory, keyring, pack_id):
+        is_saved = False
+        # On a full disk the space is worth more than what could be saved: no point uses it.
+        with suppress(StorageFull):
+            is_saved = pack_id is not None and _rescue(directory, keyring, pack_id)
+        if is_saved and pack_id is not None:
             rescued.append(pack_id)
         else:
             directory.remove(f"tmp/{path.name}")

@@ -16,7 +16,7 @@ from vdrd.model.errors import Damaged, VdrError
 from vdrd.model.points import Point
 from vdrd.model.progress import Cancel, Progress, ProgressSink
 from vdrd.store.index import read_segment
-from vdrd.store.pack_file import PackFile, pack_ids_on_disk
+from vdrd.store.pack_file import PackFile, packs_on_disk
 from vdrd.store.walk import Walk, fetch_each, references, root_reference, split_ids
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Verification:
                 self._others.append(Damaged(what=f"index segment {path.name}", reason=reason))
 
     def _check_packs(self, *, read_data: bool) -> None:
-        pack_ids = sorted(pack_ids_on_disk(self._storage.path))
+        pack_ids = sorted(packs_on_disk(self._storage.path))
         rows = self._storage.index.pack_rows().values()
         total = sum(row.file_bytes for row in rows) if read_data else None
         gone = {row.pack_id for row in rows} - set(pack_ids)
