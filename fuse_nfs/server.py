@@ -150,7 +150,11 @@ class ExportServer:
         """Close slow and idle connections until cancelled."""
         while True:
             await trio.sleep(_SWEEP_SECONDS)
-            self._native.sweep(time.monotonic_ns())
+            self.enforce_limits_at(time.monotonic_ns())
+
+    def enforce_limits_at(self, now_ns: int) -> None:
+        """Close what is over a limit at `now_ns` of the monotonic clock."""
+        self._native.sweep(now_ns)
 
 
 _QUIET = {NfsEventKind.MOUNTED, NfsEventKind.UNMOUNTED}

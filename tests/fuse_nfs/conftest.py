@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -46,6 +47,11 @@ class RunningServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        if not self._thread.is_alive():
+            return
         trio.from_thread.run_sync(self._stop.set, trio_token=self._token)
         self._thread.join(20)
         assert not self._thread.is_alive()
@@ -56,6 +62,10 @@ class RunningServer:
     def remove(self, name: str) -> None:
         remove: Callable[[str], Awaitable[None]] = self.exports.remove
         trio.from_thread.run(remove, name, trio_token=self._token)
+
+    def sweep(self, seconds: float) -> None:
+        """Enforce the time limits as if so much time had gone by."""
+        self.exports.enforce_limits_at(time.monotonic_ns() + int(seconds * 1e9))
 
     def client(self, program: str = "nfs") -> Client:
         port = {"nfs": self.exports.nfs_port, "mount": self.exports.mount_port}.get(program)
