@@ -48,6 +48,8 @@ class StorageStatistics:
     """Records in packs; a chunk that stands in two counts twice."""
     stored_bytes: int
     """Length of all packs."""
+    live_bytes: int | None
+    """Of that, what points reach; None when points came or went since the last collection counted."""
     session_count: int
     index_segments: int
     index_entries: int

@@ -12,8 +12,10 @@ from native.chunk import Encoder
 from vdrd.formats import pack as pack_format
 from vdrd.formats.batch import encode_chunks
 from vdrd.formats.index import PackRow
+from vdrd.formats.live import LiveCounts, encode_live, points_digest
 from vdrd.model.chunks import ChunkKind
 from vdrd.model.errors import Damaged
+from vdrd.model.points import Point
 from vdrd.model.progress import Cancel, Progress, ProgressSink
 from vdrd.store.pack_file import PackFile
 from vdrd.store.packs import pack_name
@@ -22,6 +24,7 @@ from vdrd.store.walk import Walk
 if TYPE_CHECKING:
     from vdrd.store.storage import Storage
 
+LIVE_NAME = "index/live.bin"
 _COPY_CHUNKS = 64
 
 
@@ -49,6 +52,7 @@ class Collection:
         self._progress = progress
         self._cancel = cancel
         self._report = CollectReport()
+        self._points: list[Point] = []
         self._encoder = Encoder(storage.info.compression_level)
 
     def run(self) -> CollectReport:
@@ -70,10 +74,20 @@ class Collection:
         self._remove_dead(dead)
         self._rewrite(half)
         self._tidy_segments()
+        self._write_counts({row.pack_id: usage[number] for number, row in packs.items()})
         return self._report
 
+    def _write_counts(self, counted: dict[bytes, tuple[int, int]]) -> None:
+        """Keep the counts of packs that are still there; those written since are alive as a whole."""
+        storage = self._storage
+        alive = {row.pack_id for row in storage.index.pack_rows().values()}
+        kept = {pack_id: live for pack_id, live in counted.items() if pack_id in alive}
+        counts = LiveCounts(points_digest([point.point_id for point in self._points]), kept)
+        data = encode_live(counts, storage.keyring.storage_id, storage.keyring.record_key)
+        storage.directory.write_file(LIVE_NAME, data)
+
     def _mark(self) -> None:
-        points, damages = self._storage.book.list()
+        self._points, damages = self._storage.book.list()
         if damages:
             raise damages[0]
 
@@ -81,9 +95,9 @@ class Collection:
             raise error
 
         walk = Walk(self._storage.index.native, self._storage.reader, on_damage=stop, cancel=self._cancel)
-        for number, point in enumerate([*points, *self._storage.held_points()]):
+        for number, point in enumerate([*self._points, *self._storage.held_points()]):
             walk.visit([point])
-            self._progress(Progress("mark", done_files=number + 1, total_files=len(points)))
+            self._progress(Progress("mark", done_files=number + 1, total_files=len(self._points)))
 
     def _rows(self, row: PackRow) -> list[tuple[bytes, int, int]]:
         """Chunk id, plain bytes and kind of each record."""

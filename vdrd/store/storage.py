@@ -13,6 +13,7 @@ from native.reader import Reader
 from vdrd.formats import keys as key_format
 from vdrd.formats import storage as header_format
 from vdrd.formats.keys import RootKeys
+from vdrd.formats.live import LiveCounts, decode_live, points_digest
 from vdrd.formats.point import PointKeys
 from vdrd.model.errors import (
     BadInput,
@@ -32,7 +33,7 @@ from vdrd.model.storage import (
     StorageInfo,
     StorageStatistics,
 )
-from vdrd.store.collect import Collection, CollectReport
+from vdrd.store.collect import LIVE_NAME, Collection, CollectReport
 from vdrd.store.directory import StorageDirectory
 from vdrd.store.index import ChunkIndex
 from vdrd.store.keyring import Keyring, unlock
@@ -299,6 +300,24 @@ class Storage:
         """For collection: keep other reading processes out for a moment; yields whether there are none."""
         return self._lock.no_readers()
 
+    def live_counts(self) -> LiveCounts | None:
+        """What the last collection counted, None when there was none. Raises Damaged."""
+        try:
+            data = (self.path / LIVE_NAME).read_bytes()
+        except FileNotFoundError:
+            return None
+        return decode_live(data, self.keyring.storage_id, self.keyring.record_key)
+
+    def _live_bytes(self) -> int | None:
+        try:
+            counts = self.live_counts()
+        except Damaged:
+            return None
+        if counts is None or counts.points_digest != points_digest(self.book.names()):
+            return None
+        rows = self.index.pack_rows().values()
+        return sum(counts.packs.get(row.pack_id, (row.file_bytes, 0))[0] for row in rows)
+
     def statistics(self) -> StorageStatistics:
         """Figures that cost no walk."""
         packs = self.index.pack_rows().values()
@@ -307,6 +326,7 @@ class Storage:
             pack_count=len(packs),
             chunk_count=sum(row.chunk_count for row in packs),
             stored_bytes=sum(row.file_bytes for row in packs),
+            live_bytes=self._live_bytes(),
             session_count=len(self._sessions),
             index_segments=len(self.index.segments),
             index_entries=self.index.native.segment_entries,

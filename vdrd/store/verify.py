@@ -125,6 +125,11 @@ class Verification:
                 reason = (error.strerror or "error").lower()
                 self._others.append(Damaged(what=f"index segment {path.name}", reason=reason))
 
+        try:
+            self._storage.live_counts()
+        except Damaged as error:
+            self._others.append(error)
+
     def _check_packs(self, *, read_data: bool) -> None:
         pack_ids = sorted(packs_on_disk(self._storage.path))
         rows = self._storage.index.pack_rows().values()
