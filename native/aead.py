@@ -78,9 +78,9 @@ class Aead:
 
     def unseal(self, nonce: Buffer, sealed: Buffer, aad: Buffer = b"") -> bytes:
         """Plaintext of `sealed`; NativeError 'auth' when it was not sealed with this key, nonce and `aad`."""
-        out = bytearray(max(memoryview(sealed).nbytes - self.algorithm.tag_bytes, 0))
         # Released in any case, as in `unseal_into`.
         with buffer.readable(sealed) as cipher, buffer.readable(aad) as extra, self._turn:
+            out = bytearray(max(len(cipher) - self.algorithm.tag_bytes, 0))
             self._check_open()
             check(
                 lib.vdr_aead_unseal(
