@@ -39,7 +39,7 @@ def demonstrate(appliance: Appliance, report: Report) -> None:
         step.data_bytes = disk.image.stat().st_size
         step.result = str(disk.device)
     try:
-        protection = Protection(appliance.client, appliance.host, report, folder)
+        protection = Protection(appliance, report, folder)
         protection.prepare(disk.device, tree)
         first = protection.back_up_disk("full", disk.device)
         protection.back_up_tree("full", tree)

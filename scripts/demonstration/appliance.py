@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from client import Client
 from daemons import Program, free_port, is_free, program
@@ -41,8 +42,17 @@ class Appliance:
     @property
     def console_address(self) -> str:
         """Where a browser goes."""
-        config = tomllib.loads(self._config.joinpath("quickstart.toml").read_text())
-        return f"https://{config['console']['listen'][0]}"
+        return f"https://{self._settings()['console']['listen'][0]}"
+
+    @property
+    def nfs_options(self) -> str:
+        """The ports of exports as libnfs takes them in an address, for the case that they are not the
+        customary ones."""
+        node = self._settings()["node"]
+        return f"nfsport={node['nfs_port']}&mountport={node['mount_port']}"
+
+    def _settings(self) -> dict[str, Any]:
+        return tomllib.loads(self._config.joinpath("quickstart.toml").read_text())
 
     def start(self) -> None:
         """Start what does not run yet, log in, and enrol this machine the first time."""

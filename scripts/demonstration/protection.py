@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from client import Client
+from appliance import Appliance
 from proof import Entry, compare_trees, sha256_of, sha256_over_nfs, walk
 from report import DemonstrationError, Report
 
-STORAGE = "demonstration"
+STORAGE = "local"
 DISK_JOB = "demonstration-disk"
 TREE_JOB = "demonstration-files"
 
@@ -35,9 +35,10 @@ class TreePoint:
 class Protection:
     """Backs up and brings back, on one host, through `vdr`."""
 
-    def __init__(self, client: Client, host: str, report: Report, folder: Path) -> None:
-        self._client = client
-        self._host = host
+    def __init__(self, appliance: Appliance, report: Report, folder: Path) -> None:
+        self._client = appliance.client
+        self._host = appliance.host
+        self._nfs_options = appliance.nfs_options
         self._report = report
         self._folder = folder
 
@@ -70,11 +71,8 @@ class Protection:
 
     def restore_one_file(self, point: TreePoint, tree: Path) -> None:
         """Bring one changed file back, alone, to another place."""
-        chosen = next(
-            name
-            for name, entry in sorted(point.entries.items())
-            if entry.content and 1000 < entry.length_bytes < 10**6
-        )
+        files = [name for name, entry in sorted(point.entries.items()) if 500 < entry.length_bytes < 10**6]
+        chosen = next(name for name in ["etc/passwd", *files] if name in files)
         target = self._folder / "one-file"
         with self._report.step(f"restore one file ({Path(chosen).name})") as step:
             self._restore(point.point_id, target, "--path", f"/{chosen}")
@@ -111,7 +109,7 @@ class Protection:
         with self._report.step(f"serve the disk over NFS, {which} point") as step:
             export = self._client.do("export", "start", point.point_id, "--read-only")
             try:
-                digest, count = sha256_over_nfs(export["url"])
+                digest, count = sha256_over_nfs(f"{export['url']}?{self._nfs_options}")
             finally:
                 self._client.do("export", "stop", export["id"])
             if (digest, count) != (point.sha256, point.size_bytes):
