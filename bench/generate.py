@@ -1,6 +1,6 @@
 """Inputs of the benchmarks, made from a seed and from this machine's own /usr.
 
-    python bench/generate.py DIRECTORY [--scale S] [--seed N] [image] [tree] [repeats]
+    python bench/generate.py DIRECTORY [--scale S] [--seed N] [--kinds KIND...]
 
 At scale 1 (sizes and counts shrink with the scale):
 
@@ -233,11 +233,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("directory", type=Path)
-    parser.add_argument("kinds", nargs="*", choices=[[], *KINDS], help="all when none is given")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--scale", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=2026)
     arguments = parser.parse_args()
-    generate(arguments.directory, arguments.kinds or list(KINDS), arguments.scale, arguments.seed)
+    generate(arguments.directory, arguments.kinds, arguments.scale, arguments.seed)
 
 
 if __name__ == "__main__":
