@@ -1,0 +1,130 @@
+"""Restoring disks: holes stay holes, refusals change nothing, damage is never written as data."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vdrd.disk.backup import backup_disk
+from vdrd.disk.restore import restore_disk
+from vdrd.model.errors import Cancelled, Damaged, StorageFull, TargetRefused
+from vdrd.model.points import DiskRoot
+from vdrd.model.progress import Cancel, Progress
+from vdrd.model.reports import RestoreReport
+from vdrd.store import Storage
+
+
+@pytest.fixture
+def image(disk_image: Callable[..., Path]) -> Path:
+    return disk_image(24)
+
+
+@pytest.fixture
+def root(storage: Storage, image: Path) -> DiskRoot:
+    with storage.session() as session:
+        draft = backup_disk(image, session, object_name="x", progress=lambda _: None, cancel=Cancel())
+        session.commit(draft)
+    assert isinstance(draft.root, DiskRoot)
+    return draft.root
+
+
+def restore(root: DiskRoot, storage: Storage, target: Path, *, overwrite: bool = False) -> RestoreReport:
+    return restore_disk(
+        root, storage.reader, target, overwrite=overwrite, progress=lambda _: None, cancel=Cancel()
+    )
+
+
+def test_restored_file_is_identical_and_as_sparse(
+    storage: Storage, root: DiskRoot, image: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.raw"
+    report = restore(root, storage, target)
+    assert target.read_bytes() == image.read_bytes()
+    assert report.logical_bytes == 24 << 20
+    assert report.written_bytes == 12 << 20
+    assert target.stat().st_blocks * 512 <= (12 << 20) + 65536
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_existing_target_is_refused_and_left_alone(storage: Storage, root: DiskRoot, tmp_path: Path) -> None:
+    target = tmp_path / "out.raw"
+    target.write_text("precious")
+    with pytest.raises(TargetRefused, match="exists"):
+        restore(root, storage, target)
+    assert target.read_text() == "precious"
+
+
+def test_existing_target_is_replaced_with_overwrite(
+    storage: Storage, root: DiskRoot, image: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out.raw"
+    target.write_bytes(b"x" * (30 << 20))
+    restore(root, storage, target, overwrite=True)
+    assert target.read_bytes() == image.read_bytes()
+
+
+def test_target_that_cannot_be_a_disk_is_refused(storage: Storage, root: DiskRoot, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for target in (tmp_path / "fifo", tmp_path / "no" / "such" / "out.raw"):
+        with pytest.raises(TargetRefused):
+            restore(root, storage, target)
+
+
+def test_device_gets_zeros_where_the_point_has_them(
+    storage: Storage, root: DiskRoot, image: Path, tmp_path: Path, loop_device: Callable[[Path], Path]
+) -> None:
+    backing = tmp_path / "backing"
+    backing.write_bytes(b"\xff" * (26 << 20))
+    device = loop_device(backing)
+    with pytest.raises(TargetRefused, match="not blank"):
+        restore(root, storage, device)
+    assert backing.read_bytes() == b"\xff" * (26 << 20)
+    restore(root, storage, device, overwrite=True)
+    os.sync()
+    with device.open("rb") as file:
+        assert file.read(24 << 20) == image.read_bytes()
+        assert file.read() == b"\xff" * (2 << 20)
+
+
+def test_device_that_is_too_small_is_refused_and_left_alone(
+    storage: Storage, root: DiskRoot, tmp_path: Path, loop_device: Callable[[Path], Path]
+) -> None:
+    backing = tmp_path / "backing"
+    backing.write_bytes(b"\xff" * (8 << 20))
+    with pytest.raises(TargetRefused, match=f"{8 << 20} bytes, the point {24 << 20}"):
+        restore(root, storage, loop_device(backing))
+    assert backing.read_bytes() == b"\xff" * (8 << 20)
+
+
+def test_damaged_chunk_leaves_no_file(storage: Storage, root: DiskRoot, tmp_path: Path) -> None:
+    pack = next(storage.path.glob("packs/*/*.pack"))
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 1
+    pack.write_bytes(data)
+    with pytest.raises(Damaged, match="chunk"):
+        restore(root, storage, tmp_path / "out.raw")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_full_target_leaves_no_file(
+    storage: Storage, root: DiskRoot, tiny_filesystem: Callable[[int], Path]
+) -> None:
+    tiny = tiny_filesystem(4)
+    with pytest.raises(StorageFull, match=str(tiny)):
+        restore(root, storage, tiny / "out.raw")
+    assert list(tiny.iterdir()) == []
+
+
+def test_cancelled_restore_leaves_the_old_file(storage: Storage, root: DiskRoot, tmp_path: Path) -> None:
+    target = tmp_path / "out.raw"
+    target.write_text("old")
+    cancel = Cancel()
+
+    def report(_: Progress) -> None:
+        cancel.request()
+
+    with pytest.raises(Cancelled):
+        restore_disk(root, storage.reader, target, overwrite=True, progress=report, cancel=cancel)
+    assert target.read_text() == "old"
+    assert not list(tmp_path.glob("*.partial"))
