@@ -85,12 +85,8 @@ class AgentRuns:
         self._token = trio.lowlevel.current_trio_token()
 
     def held(self) -> list[HeldRun]:
-        """What the server is told at registration."""
-        return [
-            HeldRun(run_id=run_id, attempt=run.start.spec.attempt)
-            for run_id, run in self._runs.items()
-            if run.ended is None
-        ]
+        """What the server is told at registration: runs at work, and those whose end it has not heard of."""
+        return [HeldRun(run_id=run_id, attempt=run.start.spec.attempt) for run_id, run in self._runs.items()]
 
     def undelivered(self) -> list[RunEnded]:
         """Ends of runs the server has not taken note of."""

@@ -98,6 +98,10 @@ class Appliance:
         raise LookupError(name)
 
     @property
+    def link_is_down(self) -> bool:
+        return self.link is None or not self.link.is_open
+
+    @property
     def key_file(self) -> Path:
         return next((self.state / "node" / "keys").glob("*.key"))
 
@@ -190,8 +194,8 @@ def appliance_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
 {extra}
 [server]
 listen = ["127.0.0.1:{server}"]
-grace_seconds = 5
-wait_online_seconds = 30
+grace_seconds = 15
+wait_online_seconds = 15
 [node]
 server = "127.0.0.1:{server}"
 listen = ["127.0.0.1:{node}"]

@@ -57,7 +57,7 @@ class State(Enum):
     ASKED = auto()
     """The one question of enrolment, or the ticket of a data channel, went over."""
     OPEN = auto()
-    COMMITTED = auto()
+    """A data channel is at work; after Committed it stays so, as a run may make several points."""
     CLOSING = auto()
     """We said goodbye: answers may still come."""
     CLOSED = auto()
@@ -114,12 +114,8 @@ DATA: Table = {
         **{(OUT, one): State.OPEN for one in (Claim, Put, Fetch)},
         **{(IN, one): State.OPEN for one in (Claimed, PutDone, Chunks, Working, Fault)},
         (OUT, Commit): State.OPEN,
-        (IN, Committed): State.COMMITTED,
+        (IN, Committed): State.OPEN,
         (OUT, Abort): State.CLOSED,
-        (OUT, Goodbye): State.CLOSED,
-    },
-    State.COMMITTED: {
-        **{(IN, one): State.COMMITTED for one in (Claimed, PutDone, Chunks, Working, Fault)},
         (OUT, Goodbye): State.CLOSED,
     },
 }
