@@ -80,6 +80,12 @@ class Gather:
         """Bytes of `data` in use."""
         return int(self._io.data_used)
 
+    def take_read_bytes(self) -> int:
+        """Bytes of small files read since the last call."""
+        count = int(self._io.read_bytes)
+        self._io.read_bytes = 0
+        return count
+
     @property
     def large_fd(self) -> int:
         """Descriptor of the large file handed over; the caller closes it."""

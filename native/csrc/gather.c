@@ -229,21 +229,20 @@ static int regular_take(vdr_gather *gather, vdr_gather_io *io, subject *one, vdr
     uint8_t *content = io->data + io->data_used;
     for (int attempt = 0; attempt < VDR_GATHER_ATTEMPTS && !is_stable && !is_large; attempt++) {
         struct statx stat;
-        vdr_entry now;
+        vdr_entry now = {.type = VDR_TYPE_REGULAR};
         if (one->entry.size_bytes <= VDR_PACK_FILE_BYTES_MAX) {
             size_t limit = (size_t)one->entry.size_bytes + 1; /* one more shows that it has grown */
             bytes = content_read(fd, content, limit);
+            if (bytes > 0) io->read_bytes += (uint64_t)bytes;
         }
-        if (bytes < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &stat) != 0) {
-            int error = errno;
+        int error = bytes < 0 ? errno : 0;
+        if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &stat) != 0) error = errno;
+        else vdr_scan_fill(&now, &stat);
+        /* a fifo or device in the file's place cannot be read at an offset: the file is gone */
+        if (now.type != VDR_TYPE_REGULAR) error = ENOENT;
+        if (error != 0) {
             close(fd);
             give_up(gather, io, one, error, events);
-            return 0;
-        }
-        vdr_scan_fill(&now, &stat);
-        if (now.type != VDR_TYPE_REGULAR) {
-            close(fd);
-            give_up(gather, io, one, ENOENT, events);
             return 0;
         }
         int is_sparse = stat.stx_size >= SPARSE_BYTES_MIN && stat.stx_blocks * 512 < stat.stx_size;
@@ -296,10 +295,12 @@ static void directory_take(vdr_gather *gather, vdr_gather_io *io, subject *one, 
         attributes_read(gather, one, fd, NULL, events);
         inode_flags_read(fd, &one->entry);
         close(fd);
+    } else if (is_gone(errno)) {
+        /* the entry stays: what was found in it needs it */
+        vdr_event_add(events, VDR_EVENT_VANISHED, errno, VDR_DETAIL_NONE, one->path, one->in->path_bytes);
     } else {
         attributes_read_at(gather, one, events);
     }
-    /* one that vanished after it was listed stays: what was found in it needs it */
     record_put(gather, io, one, VDR_STATE_DONE, NULL);
 }
 

@@ -37,6 +37,7 @@ typedef struct {
     uint32_t *pack_lengths;
     size_t pack_capacity;
     size_t pack_count;
+    uint64_t read_bytes; /* content read so far, compared or packed; retries count */
     size_t large_at;
     int large_fd; /* the caller closes it */
     int reserved;

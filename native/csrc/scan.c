@@ -80,9 +80,9 @@ vdr_scan *vdr_scan_open(int root_fd, const uint8_t *rules, size_t rules_bytes, i
         vdr_scan_close(scan);
         return NULL;
     }
-    memcpy(scan->rules, rules, rules_bytes);
+    if (rules_bytes > 0) memcpy(scan->rules, rules, rules_bytes);
     scan->rules_bytes = rules_bytes;
-    memcpy(scan->skips, skips, skip_count * sizeof *skips);
+    if (skip_count > 0) memcpy(scan->skips, skips, skip_count * sizeof *skips);
     scan->skip_count = skip_count;
     for (size_t at = 0; at < rules_bytes; at += 3u + rules[at + 1] + ((size_t)rules[at + 2] << 8)) {
         if (rules[at] == VDR_GLOB_INCLUDE) scan->has_includes = 1;

@@ -116,6 +116,7 @@ def backup_files(
             users=_names(plan.owners(), lambda uid: pwd.getpwuid(uid).pw_name),
             groups=_names(plan.owners(groups=True), lambda gid: grp.getgrgid(gid).gr_name),
         )
+        totals.entries = tree.entry_count
         report()
         return PointDraft(
             object_name=object_name,

@@ -52,6 +52,7 @@ class BatchReader:
         while True:
             step = self._gather.step()
             result.events += self._gather.events.drain()
+            self._on_read(self._gather.take_read_bytes())
             if step is GatherStep.LARGE:
                 self._read_large(result)
                 continue
@@ -64,7 +65,6 @@ class BatchReader:
         if not gather.pack_count:
             return gather.take(b"")
         data = memoryview(gather.data)[: gather.data_used]
-        self._on_read(len(data))
         return gather.take(self._writer.write(ChunkKind.DATA, data, gather.pack_offsets, gather.pack_lengths))
 
     def _read_large(self, result: ReadBatch) -> None:

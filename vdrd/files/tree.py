@@ -81,6 +81,7 @@ class TreeWriter:
     def _take(self, plain: memoryview, infos: list[SegmentInfo]) -> None:
         self._pending += plain
         self._infos += infos
+        self.entry_count += sum(info.entry_count for info in infos)
         if len(self._pending) >= _WRITE_BYTES:
             self._flush()
 
@@ -98,7 +99,6 @@ class TreeWriter:
         ids = self._writer.write(ChunkKind.MANIFEST_SEGMENT, plain, offsets, lengths)
         for i, info in enumerate(infos):
             chunk_id = ids[i * CHUNK_ID_BYTES : (i + 1) * CHUNK_ID_BYTES]
-            self.entry_count += info.entry_count
             self._add(0, Child(chunk_id, info.entry_count, info.last_path))
 
     def _add(self, level: int, child: Child) -> None:
