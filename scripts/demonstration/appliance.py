@@ -60,10 +60,7 @@ class Appliance:
             self._configure()
         self._appliance.start()
         self._appliance.wait_until(self._status_file.exists, "the appliance was not ready")
-        self.client.do(
-            *["login", self.console_address, "--user", "admin", "--password-file", self._password_file],
-            *["--ca", self._folder / "server/authority/authority.pem"],
-        )
+        self._log_in()
         if not self._folder.joinpath("agent/identity").exists():
             self._enrol()
         self._agent.start()
@@ -73,6 +70,18 @@ class Appliance:
         """Stop both, the agent first. False if neither ran."""
         stopped = [self._agent.stop(), self._appliance.stop()]
         return any(stopped)
+
+    def _log_in(self) -> None:
+        try:
+            self.client.do(
+                *["login", self.console_address, "--user", "admin", "--password-file", self._password_file],
+                *["--ca", self._folder / "server/authority/authority.pem"],
+            )
+        except DemonstrationError as error:
+            raise DemonstrationError(
+                f"{error}. If the administrator's password was changed, put the new one into "
+                f"{self._password_file}, or stop the appliance and remove {self._folder} to begin anew"
+            ) from error
 
     def _configure(self) -> None:
         """Write the configuration, with the customary ports where they are free."""
