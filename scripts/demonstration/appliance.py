@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from client import Client
-from daemons import Program, free_port, is_free, program
+from daemons import Program, free_ports, is_free, program
 from report import DemonstrationError
 
 _PORTS = {"server": 4510, "node": 4511, "agent": 4512, "console": 8443, "nfs": 2049, "mount": 20048}
@@ -85,7 +85,7 @@ class Appliance:
 
     def _configure(self) -> None:
         """Write the configuration, with the customary ports where they are free."""
-        ports = {name: free_port(number) for name, number in _PORTS.items()}
+        ports = free_ports(_PORTS)
         portmap = _PORTMAP if is_free(_PORTMAP) else 0
         server = f"127.0.0.1:{ports['server']}"
         tables: dict[str, dict[str, object]] = {

@@ -5,7 +5,6 @@ ids.
 """
 
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -109,20 +108,18 @@ def is_free(port: int) -> bool:
         return True
 
 
-def free_port(wanted: int) -> int:
-    """The wanted port, or the next one that nobody uses."""
-    for port in range(wanted, wanted + 200):
-        if is_free(port):
-            return port
-    raise DemonstrationError(f"no free port from {wanted} to {wanted + 199} on 127.0.0.1")
+def free_ports(wanted: dict[str, int]) -> dict[str, int]:
+    """For each name the wanted port, or the next one that neither anybody nor another name uses."""
+    chosen: dict[str, int] = {}
+    for name, first in wanted.items():
+        ports = (port for port in range(first, first + 200) if port not in chosen.values() and is_free(port))
+        port = next(ports, None)
+        if port is None:
+            raise DemonstrationError(f"no free port from {first} to {first + 199} on 127.0.0.1")
+        chosen[name] = port
+    return chosen
 
 
 def program(name: str) -> str:
     """Path of one of the product's programs in this environment."""
     return str(Path(sys.executable).with_name(name))
-
-
-def new_password() -> str:
-    """A password that a person can type: 20 letters and digits."""
-    alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
-    return "-".join("".join(secrets.choice(alphabet) for _ in range(5)) for _ in range(4))

@@ -2,6 +2,7 @@
 again."""
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -119,3 +120,15 @@ def test_a_daemon_that_ends_while_starting_is_reported_with_its_words(
     daemon.start()
     with pytest.raises(module("report").DemonstrationError, match="no way"):
         daemon.wait_until(lambda: False, "not ready")
+
+
+def test_ports_taken_by_others_are_passed_over_and_none_is_chosen_twice(
+    module: Callable[[str], ModuleType],
+) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        chosen = module("daemons").free_ports({"server": taken, "node": taken + 1, "agent": taken})
+    assert taken not in chosen.values()
+    assert len(set(chosen.values())) == 3
