@@ -56,6 +56,9 @@ class Agent:
         self._config = config
         self._nursery = nursery
         self._link: Link | None = None
+        self.mode = ""
+        self.addresses: tuple[Address, ...] = ()
+        """Where a passive agent waits, with real ports."""
         self.credentials = state.credentials
         self.profile = Tls13Profile(self.credentials)
         self.rate = RateLimit(config.rate_limit_bytes_per_second)
@@ -178,13 +181,15 @@ async def serve(
     mode = resolved_mode(config, enrolment)
     async with flat_nursery() as nursery:
         agent = Agent(config, state, nursery)
+        agent.mode = mode
         log.info("agent started identity=%s mode=%s", agent.credentials.identity(), mode)
         if mode == "active":
             address = Address.parse(config.server or enrolment.servers[0], SERVER_PORT)
             nursery.start_soon(_keep_linked, agent, address)
         else:
             listener = LinkListener(agent.profile, control=agent, data=agent.runs.arrivals, software=SOFTWARE)
-            await nursery.start(listener.serve, [Address.parse(text, AGENT_PORT) for text in config.listen])
+            addresses = [Address.parse(text, AGENT_PORT) for text in config.listen]
+            agent.addresses = await nursery.start(listener.serve, addresses)
         task_status.started(agent)
         await (stop_asked or _signalled)()
         log.info("agent stopping")

@@ -130,7 +130,7 @@ async def test_server_of_another_authority_is_refused_before_anything_is_sent(de
 
 
 async def test_server_showing_a_foreign_authority_certificate_is_refused(world, desk, tmp_path, book):
-    """Somebody in between hands out the right authority's certificate, but cannot have a certificate of it."""
+    """Somebody in between hands out the right authority, but cannot have a certificate of it."""
     imposter_ca = Authority.create(tmp_path / "imposter-ca")
     imposter = Tls13Profile(self_issue(imposter_ca, tmp_path / "imposter", Role.SERVER, str(uuid4())))
     async with world.listening(imposter, enrol=desk) as (_, address):

@@ -125,19 +125,22 @@ async def test_request_too_large_raises_and_leaves_the_link_open(world, receptio
         assert (await link.request(world.Echo("y" * 900_000), world.Echo)).text == "Y" * 900_000
 
 
-async def test_request_of_unknown_type_closes_the_link_with_reason(world, reception, caplog):
+async def test_request_or_notification_of_unknown_type_is_refused_and_the_link_goes_on(
+    world, reception, caplog
+):
+    class Odd(world.Echo, tag="odd"):
+        pass
+
     async with (
         world.listening(reception=reception) as (_, address),
         dial(address, world.profile(Role.AGENT), expected=world.expected, handler=DeafHandler()) as link,
     ):
-
-        class Odd(world.Echo, tag="odd"):
-            pass
-
-        with pytest.raises(Unreachable):
+        await link.notify(Odd())
+        with pytest.raises(ProtocolViolation, match="odd"):
             await link.request(Odd(), world.Echo)
-    assert "link broken by peer" in caplog.text
-    assert isinstance(reception.links[0].close_reason, ProtocolViolation)
+        assert (await link.request(world.Echo("on"), world.Echo)).text == "ON"
+    assert "request not understood" in caplog.text
+    assert "notification not understood" in caplog.text
 
 
 async def test_notify_many_arrive_in_order(world, reception, echo):

@@ -85,7 +85,8 @@ def test_rate_that_is_none_is_refused(time, rate):
 @pytest.mark.parametrize(
     ("text", "address"),
     [("host:1", Address("host", 1)), (" 10.0.0.1:80 ", Address("10.0.0.1", 80)),
-     ("[::1]:4510", Address("::1", 4510)), ("host", Address("host", 99)), ("::1", Address("::1", 99)), ("[fe80::1]", Address("fe80::1", 99))],
+     ("[::1]:4510", Address("::1", 4510)), ("host", Address("host", 99)), ("::1", Address("::1", 99)),
+     ("[fe80::1]", Address("fe80::1", 99))],
 )  # fmt: skip
 def test_address_is_read_and_written_the_same(text, address):
     assert Address.parse(text, 99) == address

@@ -254,8 +254,13 @@ class AsyncioLink:
         on_notify: Callable[[Any], Awaitable[None]] | None,
     ) -> None:
         if decoder is None or on_notify is None:
-            raise ProtocolViolation(peer=self._address, reason="a notification, none is expected")
-        body = decoder.decode(message.body, str(self._address))
+            log.warning("notification not expected peer=%s", self._address)
+            return
+        try:
+            body = decoder.decode(message.body, str(self._address))
+        except ProtocolViolation as error:
+            log.warning("notification not understood peer=%s reason=%s", self._address, error)
+            return
         try:
             await on_notify(body)
         except Exception:

@@ -241,7 +241,7 @@ class Link:
                 if scope is not None:
                     scope.cancel()
             case Notify():
-                await self._notes.send(self._decoder.decode(message.body, str(self)))
+                await self._take_notification(message)
             case Ping():
                 await self._enqueue(self._connection.pong(message))
             case Goodbye():
@@ -255,9 +255,23 @@ class Link:
             busy = PeerBusy(peer=self._connection.side.name.lower())
             await self._enqueue(self._connection.fault(fault_of(message.id, busy)))
             return
-        body = self._decoder.decode(message.body, str(self))
+        try:
+            body = self._decoder.decode(message.body, str(self))
+        except ProtocolViolation as error:
+            # The envelope was right: a newer peer may ask what we do not know, and hears so.
+            log.warning("request not understood peer=%s reason=%s", self, error)
+            await self._enqueue(self._connection.fault(fault_of(message.id, error)))
+            return
         scope = self._answering[message.id] = trio.CancelScope()
         nursery.start_soon(self._answer, message.id, body, scope)
+
+    async def _take_notification(self, message: Notify) -> None:
+        try:
+            body = self._decoder.decode(message.body, str(self))
+        except ProtocolViolation as error:
+            log.warning("notification not understood peer=%s reason=%s", self, error)
+            return
+        await self._notes.send(body)
 
     async def _answer(self, number: int, body: Any, scope: trio.CancelScope) -> None:
         frame = b""

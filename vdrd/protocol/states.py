@@ -111,10 +111,8 @@ DATA: Table = {
     State.READY: {(OUT, Open): State.ASKED},
     State.ASKED: {(IN, Opened): State.OPEN, (IN, Fault): State.CLOSED},
     State.OPEN: {
-        **{(OUT, one): State.OPEN for one in (Claim, Put, Fetch)},
-        **{(IN, one): State.OPEN for one in (Claimed, PutDone, Chunks, Working, Fault)},
-        (OUT, Commit): State.OPEN,
-        (IN, Committed): State.OPEN,
+        **{(OUT, one): State.OPEN for one in (Claim, Put, Fetch, Commit)},
+        **{(IN, one): State.OPEN for one in (Claimed, PutDone, Chunks, Committed, Working, Fault)},
         (OUT, Abort): State.CLOSED,
         (OUT, Goodbye): State.CLOSED,
     },
