@@ -90,6 +90,7 @@ def create_app(parts: Parts) -> Quart:
         mode_text=shown.mode_text,
         number=shown.count,
         clock=shown.clock,
+        sentences=shown.sentences,
         absolute=shown.absolute,
     )
     app.before_request(_guard_forms)
@@ -118,7 +119,7 @@ async def _guard_forms() -> AnyResponse | Response | None:
     """A form that did not come from a page of this session changes nothing."""
     if request.method in ("GET", "HEAD", "OPTIONS") or request.path.startswith(PREFIX):
         return None
-    if not await context.form_is_ours():
+    if not await context.form_is_ours(needs_token=request.path != "/login"):
         return await error_page("form", 403)
     return None
 
@@ -152,11 +153,8 @@ async def _http_failed(error: HTTPException) -> Any:
             return await endpoints.not_found()
         if code == 413:
             return problem_response(RequestTooLarge(limit=shown.size(BODY_BYTES_MAX)))
-        response = problem_response(
-            RequestUnreadable(what=(error.description or error.name).rstrip(".").lower())
-        )
-        response.status_code = code
-        return response
+        reason = (error.description or error.name).rstrip(".").lower()
+        return problem_response(RequestUnreadable(what=reason), code)
     if code in (301, 302, 303, 307, 308):
         return redirect(cast(Any, error).new_url, code)
     return await error_page("missing" if code == 404 else "request", code)

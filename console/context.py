@@ -100,7 +100,7 @@ async def who() -> api.WhoAmIReply:
     return reply
 
 
-async def form_is_ours() -> bool:
+async def form_is_ours(*, needs_token: bool) -> bool:
     """True if a form was sent from a page of this session: same origin, and the session's form token."""
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.host}":
@@ -108,7 +108,7 @@ async def form_is_ours() -> bool:
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         return False
     open_session = await session()
-    if open_session is None:
+    if open_session is None or not needs_token:
         return True
     given = (await request.form).get(FORM_TOKEN, "") or request.headers.get("X-Form-Token", "")
     return hmac.compare_digest(given.encode(), open_session.form_token.encode())

@@ -37,8 +37,8 @@ CREATE TABLE IF NOT EXISTS preference (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS answer (
   key_hash BLOB PRIMARY KEY,             -- SHA-256 of caller, operation and idempotency key
-  request_hash BLOB NOT NULL,            -- SHA-256 of the request; another request under the same key is
-  refused status INTEGER NOT NULL,
+  request_hash BLOB NOT NULL,            -- SHA-256 of the request; another one under the key is refused
+  status INTEGER NOT NULL,
   body BLOB NOT NULL,
   made_unix INTEGER NOT NULL
 ) WITHOUT ROWID;

@@ -4,6 +4,7 @@ One format everywhere: binary units with three digits, durations in at most two 
 the absolute one on hover.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from markupsafe import Markup
@@ -113,6 +114,15 @@ def mode_text(mode: int, kind: str) -> str:
         for shift, letter in zip(range(8, -1, -1), "rwx" * 3, strict=True)
     )
     return first + bits
+
+
+_BEGINNING = re.compile(r"(?:^|(?<=[.!?] ))[a-z](?=[a-z ])")
+
+
+def sentences(text: str) -> str:
+    """An error's message and hint, which are lower case, as sentences."""
+    whole = _BEGINNING.sub(lambda letter: letter[0].upper(), text.strip())
+    return whole if not whole or whole.endswith((".", "!", "?")) else f"{whole}."
 
 
 def hours_ago(now: datetime, hours: float) -> datetime:

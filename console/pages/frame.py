@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from console.context import COOKIE, FORM_TOKEN, session, who, words
 from console.rest.problem import status_of
+from console.shown import sentences
 from schemas import api
 from vdrd.model.errors import VdrError
 
@@ -145,9 +146,7 @@ async def error_page(error: VdrError | str, status: int | None = None) -> Respon
 
 def sentence(error: VdrError) -> str:
     """An error as a sentence that begins and ends like one."""
-    text = error.message
-    text = text[:1].upper() + text[1:]
-    return text if text.endswith((".", "!", "?")) else text + "."
+    return sentences(error.message)
 
 
 async def form() -> MultiDict[str, str]:

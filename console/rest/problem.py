@@ -16,7 +16,13 @@ _STATUS_OF_EXIT = {
     ExitCode.NO_SPACE: 507,
     ExitCode.UNREACHABLE: 503,
 }
-_STATUS_OF_CODE = {"session-ended": 401, "login-failed": 401, "locked-out": 429, "peer-failed": 502}
+_STATUS_OF_CODE = {
+    "session-ended": 401,
+    "login-failed": 401,
+    "too-large": 413,
+    "locked-out": 429,
+    "peer-failed": 502,
+}
 
 
 class RequestUnreadable(BadInput):
@@ -47,12 +53,12 @@ def status_of(error: VdrError) -> int:
     return _STATUS_OF_CODE.get(error.code) or _STATUS_OF_EXIT.get(error.exit_code, 500)
 
 
-def problem_of(error: VdrError) -> Problem:
-    """An error as a document."""
+def problem_of(error: VdrError, status: int | None = None) -> Problem:
+    """An error as a document; `status` overrides the one of the table."""
     return Problem(
         type=f"urn:vdr:error:{error.code}",
         title=error.code.replace("-", " "),
-        status=status_of(error),
+        status=status or status_of(error),
         detail=error.message,
         code=error.code,
         hint=error.hint_text,
@@ -60,9 +66,9 @@ def problem_of(error: VdrError) -> Problem:
     )
 
 
-def problem_response(error: VdrError) -> Response:
+def problem_response(error: VdrError, status: int | None = None) -> Response:
     """An error as an answer."""
-    problem = problem_of(error)
+    problem = problem_of(error, status)
     headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else {}
     return Response(
         json.dumps(msgspec.to_builtins(problem), ensure_ascii=False),

@@ -5,9 +5,11 @@ import re
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from quart import Response
+from werkzeug.datastructures import MultiDict
 
 from console.app import create_app
 from console.context import COOKIE, Parts
@@ -50,10 +52,13 @@ class World:
     def post(
         self, path: str, fields: dict[str, Any], *, token: str | None = None, **options: Any
     ) -> Response:
-        form = {**fields}
+        pairs = [pair for pair in MultiDict(fields).items(multi=True) if pair[0] != "form_token"]
         if token != "":
-            form["form_token"] = token or self.form_token()
-        return self.run(self.browser.post(path, scheme="https", form=form, **options))
+            pairs.append(("form_token", token or self.form_token()))
+        headers = {"Content-Type": "application/x-www-form-urlencoded", **options.pop("headers", {})}
+        return self.run(
+            self.browser.post(path, scheme="https", data=urlencode(pairs), headers=headers, **options)
+        )
 
     def form_token(self) -> str:
         cookie = next(c.value for c in self.browser.cookie_jar if c.name == COOKIE)
