@@ -270,14 +270,15 @@ def test_dropped_connections_leak_nothing(writable: RunningServer) -> None:
 
 def test_remove_waits_for_calls_and_the_disk_is_free(writable: RunningServer, disk: ImageDisk) -> None:
     stop = threading.Event()
+    clients = [writable.client() for _ in range(3)]
+    handle = clients[0].disk("point")
 
-    def read_on() -> None:
-        with writable.client() as client:
-            handle = client.disk("point")
+    def read_on(client: rpc.Client) -> None:
+        with client:
             while not stop.is_set():
                 client.nfs(rpc.READ, opaque(handle) + u64(0) + u32(MIB))
 
-    threads = [threading.Thread(target=read_on) for _ in range(3)]
+    threads = [threading.Thread(target=read_on, args=(client,)) for client in clients]
     for thread in threads:
         thread.start()
     for _ in range(50):
