@@ -62,10 +62,10 @@ class HostDelete(ById, frozen=True, kw_only=True):
 
 
 class EnrolmentTokenCreate(Message, frozen=True, kw_only=True):
-    """Makes a one-time token with which a new agent or node may enrol."""
+    """Makes a one-time token with which a new agent, node or console may enrol."""
 
     role: str = "agent"
-    """`agent` or `node`."""
+    """`agent`, `node` or `console`."""
     name: Name | None = None
     """Name to give the machine; its own host name if None."""
     valid_seconds: Annotated[int, Meta(ge=60, le=30 * 86400)] = 86400

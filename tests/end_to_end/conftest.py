@@ -154,13 +154,15 @@ class Appliance:
                     return
                 await trio.sleep(0.05)
 
-    async def enrol(self, directory: Path, *words: str, **token_options: Any) -> tuple[Daemon, str]:
+    async def enrol(
+        self, directory: Path, *words: str, enrol_words: tuple[str, ...] = ()
+    ) -> tuple[Daemon, str]:
         """Enrol an agent with a fresh token and start it; returns it and its host's id once it is online."""
-        token = (await self.ask("host.create_token", api.EnrolmentTokenCreate(**token_options))).token
+        token = (await self.ask("host.create_token", api.EnrolmentTokenCreate())).token
         before = {host.id for host in (await self.ask("host.list", api.HostList())).items}
         agent = agent_at(directory, self.config_dir, *words)
         self.agents.append(agent)
-        enrolment = [*agent.argv[:3], "enrol", *agent.argv[3:], token]
+        enrolment = [*agent.argv[:3], "enrol", *agent.argv[3:], *enrol_words, token]
         done = await trio.run_process(enrolment, capture_stdout=True, capture_stderr=True, check=False)
         assert done.returncode == 0, done.stderr.decode()
         agent.start()

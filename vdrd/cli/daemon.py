@@ -45,6 +45,8 @@ from vdrd.server.setup import ADMINISTRATOR, PASSWORD_FILE, Foundation, admit_co
 log = logging.getLogger("vdrd")
 
 CONSOLE_PORT = 8443
+CONSOLE_STATE = Path("/var/lib/vdr/console")
+"""Where a console on its own keeps its identity, unless told otherwise."""
 STATUS_FILE = "appliance.json"
 
 
@@ -132,16 +134,18 @@ class NodeNotEnrolled(VdrError):
     exit_code = ExitCode.UNAUTHORISED
 
 
-def enrol_node(config: NodeConfig, text: str) -> None:
-    """Get this node's certificate with a one-time token."""
-    directory = config.state_directory / "identity"
+def enrol_part(part: str, state_directory: Path, text: str) -> None:
+    """Get the certificate of a node or console on this machine with a one-time token."""
+    directory = state_directory / "identity"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     async def work() -> None:
         enrolled = await enrol(
             Token.parse(text), directory, host=socket.gethostname(), software=f"vdrd {__version__}"
         )
-        print(f'enrolled as node {enrolled.identity}; set node.server = "{enrolled.servers[0]}" and start it')
+        print(
+            f'enrolled as {part} {enrolled.identity}; set {part}.server = "{enrolled.servers[0]}" and start it'
+        )
 
     run_loop(work)
 
@@ -303,6 +307,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         ("node", "storages and data channels"),
         ("appliance", "server, node and console on this machine"),
         ("enrol-node", "get a certificate for the node on this machine"),
+        ("enrol-console", "get a certificate for the console on this machine"),
     ):
         part = parts.add_parser(name, help=text, description=text, allow_abbrev=False)
         part.add_argument(
@@ -315,12 +320,17 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         part.add_argument("--show-config", action="store_true", help="print what is in force and exit")
         if name == "appliance":
             part.add_argument("--no-console", action="store_true", help="run server and node only")
-        if name == "enrol-node":
+        if name.startswith("enrol-"):
             part.add_argument("token", help="one-time token from the console")
     return parser.parse_args(argv)
 
 
 def _run(options: argparse.Namespace) -> None:
+    if options.part == "enrol-console":
+        # The console's settings are its own affair; only its place counts here.
+        set_up_logging("info")
+        enrol_part("console", options.state or CONSOLE_STATE, options.token)
+        return
     files = settings.read_files(options.config_dir)
     kinds: dict[str, tuple[type[Any], str]] = {
         "server": (ServerConfig, "server"),
@@ -340,7 +350,7 @@ def _run(options: argparse.Namespace) -> None:
         case "node":
             run_node(config)
         case "enrol-node":
-            enrol_node(config, options.token)
+            enrol_part("node", config.state_directory, options.token)
         case _:
             run_appliance(config, options)
 

@@ -9,7 +9,7 @@ import msgspec
 from schemas.api.calls import Call
 from schemas.api.words import LinkMode
 from schemas.link import Hello
-from vdrd.catalog import certificates, hosts, nodes
+from vdrd.catalog import audit, certificates, hosts, nodes
 from vdrd.catalog.settings import TENANT_DEFAULT
 from vdrd.catalog.times import to_ms
 from vdrd.model.errors import NotAuthorised
@@ -98,8 +98,10 @@ async def register(services: Services, admission: Admission) -> None:
                     address=address,
                     now_ms=now_ms,
                 )
-        else:
+        elif issued.role is Role.NODE:
             name = nodes.create(connection, issued.ident, wanted_name, now_ms)
+        else:
+            name = wanted_name
         certificates.note(
             connection,
             serial=issued.serial,
@@ -108,10 +110,22 @@ async def register(services: Services, admission: Admission) -> None:
             not_after_ms=to_ms(issued.not_after),
             now_ms=now_ms,
         )
+        audit.add(
+            connection,
+            now_ms=now_ms,
+            tenant_id=TENANT_DEFAULT,
+            user_name="system",
+            address=admission.address,
+            action=f"{issued.role}.enrolled",
+            target=f"name={name} id={issued.ident}",
+            state="ok",
+            text="",
+        )
         return name
 
     name = await services.catalog.write(work)
     log.info("enrolled role=%s id=%s name=%s address=%s", issued.role, issued.ident, name, admission.address)
-    services.feed.publish("host" if issued.role is Role.AGENT else "node", issued.ident)
+    if issued.role is not Role.CONSOLE:
+        services.feed.publish("host" if issued.role is Role.AGENT else "node", issued.ident)
     if mode is LinkMode.PASSIVE:
         services.passive.refresh()

@@ -38,6 +38,7 @@ from vdrd.server.launch import new_id
 from vdrd.server.services import Services
 
 _BROWSE_SECONDS = 30.0
+_PROGRAMS = {"agent": "vdr-agent enrol", "node": "vdrd enrol-node", "console": "vdrd enrol-console"}
 
 
 def _live(services: Services, host: HostInfo) -> HostInfo:
@@ -98,8 +99,8 @@ async def revoke(services: Services, serials: list[int]) -> None:
 
 async def create_token(services: Services, _caller: Caller, request: EnrolmentTokenCreate) -> EnrolmentToken:
     """A one-time token, and the command to type on the new machine."""
-    if request.role not in {Role.AGENT, Role.NODE}:
-        raise BadArgument(field="role", reason="must be agent or node")
+    if request.role not in _PROGRAMS:
+        raise BadArgument(field="role", reason="must be agent, node or console")
 
     def give() -> tuple[str, datetime]:
         token, record = services.enrol_desk.give_token(
@@ -110,10 +111,9 @@ async def create_token(services: Services, _caller: Caller, request: EnrolmentTo
         return token.text(), record.expires_at
 
     text, expires_at = await trio.to_thread.run_sync(give)
-    program = "vdr-agent enrol" if request.role == Role.AGENT else "vdrd enrol-node"
     return EnrolmentToken(
         token=text,
-        command=f"{program} {text}",
+        command=f"{_PROGRAMS[request.role]} {text}",
         server_address=str(services.enrol_desk.servers[0]),
         authority_fingerprint=services.authority.fingerprint.hex(),
         expires_at=expires_at,
