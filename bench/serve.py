@@ -1,0 +1,202 @@
+"""Disks served over the network: ours from an encrypted, compressed point; peers from a plain raw file.
+
+One client for all, `qemu-img bench`, so that only the server differs. Runs in network and mount namespaces
+of its own, because QEMU finds NFS servers through port 111 only.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from generate import TextPool
+from measure import machine
+
+BIN = Path(sys.executable).parent
+MIB = 1 << 20
+PIECE_BYTES = 1 << 16
+
+WORKLOADS: dict[str, tuple[str, int, int]] = {
+    "read 1 MiB, depth 1, MB/s": ("-s 1M -d 1", 1 << 20, 1500),
+    "read 1 MiB, depth 4, MB/s": ("-s 1M -d 4", 1 << 20, 1500),
+    "read 4 KiB scattered, depth 1, 1/s": ("-s 4k -S 1060864 -d 1", 0, 20000),
+    "read 4 KiB scattered, depth 16, 1/s": ("-s 4k -S 1060864 -d 16", 0, 40000),
+    "write 4 KiB scattered, depth 1, 1/s": ("-w -s 4k -S 1060864 -d 1", 0, 20000),
+    "write 4 KiB scattered, depth 16, 1/s": ("-w -s 4k -S 1060864 -d 16", 0, 40000),
+    "write 4 KiB, flush each, depth 1, 1/s": ("-w -s 4k -S 1060864 -d 1 --flush-interval=1", 0, 2000),
+}
+"""Arguments for qemu-img bench; bytes of one operation if the figure is MB/s; operations at scale 1."""
+
+GANESHA = """
+NFS_CORE_PARAM {{ Protocols = 3; Enable_NLM = false; Enable_RQUOTA = false;
+  MNT_Port = 20048; NFS_Port = 2049; }}
+EXPORT {{ Export_Id = 1; Path = "{path}"; Pseudo = "/bench"; Access_Type = RW; Squash = No_Root_Squash;
+  SecType = sys, none; Transports = TCP; FSAL {{ Name = VFS; }} }}
+"""
+
+
+def write_image(path: Path, size_bytes: int, seed: int) -> None:
+    """Half text, half noise, in turn every 64 KiB: blocks that compress and blocks that do not."""
+    text, noise = TextPool(min(size_bytes, 64 * MIB)), np.random.default_rng(seed)
+    with path.open("wb") as file:
+        for _ in range(size_bytes // PIECE_BYTES // 2):
+            file.write(text.take(PIECE_BYTES))
+            file.write(noise.bytes(PIECE_BYTES))
+
+
+def run_workload(url: str, name: str, scale: float) -> float:
+    """Operations or megabytes a second."""
+    arguments, unit_bytes, count = WORKLOADS[name]
+    count = max(50, int(count * scale))
+    command = ["qemu-img", "bench", "-f", "raw", "-t", "none", "-c", str(count), *arguments.split()]
+    if "flush" in arguments:
+        command.append("--no-drain")
+    done = subprocess.run([*command, url], capture_output=True, text=True, check=False)
+    found = re.search(r"Run completed in ([\d.]+) seconds", done.stdout)
+    if done.returncode or not found:
+        raise SystemExit(f"{url}: {done.stderr}")
+    rate = count / float(found.group(1))
+    return rate * unit_bytes / 1e6 if unit_bytes else rate
+
+
+def wait_until(is_ready: Callable[[], bool], what: str) -> None:
+    """Fails after 30 s."""
+    deadline = time.monotonic() + 30
+    while not is_ready():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{what} does not come up")
+        time.sleep(0.05)
+
+
+@contextmanager
+def process(*command: object, **how: object) -> Iterator[subprocess.Popen[str]]:
+    """Runs until the context ends."""
+    running = subprocess.Popen([*map(str, command)], text=True, **how)  # type: ignore[call-overload]
+    try:
+        yield running
+    finally:
+        running.terminate()
+        running.communicate()
+
+
+@contextmanager
+def ours(work: Path, image: Path) -> Iterator[str]:
+    """A writable export of a point of the image."""
+    storage, key = work / "storage", work / "key"
+    if not storage.exists():
+        key.write_bytes(os.urandom(32))
+        keyed = ["--key-file", key]
+        subprocess.run(
+            [BIN / "vdr", "store", "init", storage, "--encryption", "aes-256-gcm", *keyed], check=True
+        )
+        backup = [BIN / "vdr", "store", "backup", storage, "disk", image, "--object", "bench", *keyed]
+        subprocess.run(backup, check=True, stderr=subprocess.DEVNULL)
+    command = [BIN / "vdr", "store", "export", storage, "bench@latest", "--nfs", "127.0.0.1"]
+    options = ["--key-file", key, "--writable", "--cache", work / f"cache-{time.monotonic_ns()}"]
+    with process(*command, *options, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+
+
+RAW_SERVER = """
+import sys, trio
+from pathlib import Path
+from fuse_nfs.export import Export
+from fuse_nfs.listen import ListenAddress
+from fuse_nfs.server import serve_exports
+from vdrd.disk.image import ImageDisk
+
+async def main():
+    with ImageDisk.open(Path(sys.argv[1]), writable=True) as disk:
+        async with serve_exports(ListenAddress("127.0.0.1")) as server:
+            print(server.add(Export("raw", disk, is_writable=True)), flush=True)
+            await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+@contextmanager
+def ours_raw(work: Path, image: Path) -> Iterator[str]:
+    """Our server over the raw file, as the peers have it."""
+    with process(sys.executable, "-c", RAW_SERVER, image, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+
+
+@contextmanager
+def ganesha(work: Path, image: Path) -> Iterator[str]:
+    """nfs-ganesha with its VFS backend over the raw file."""
+    config = work / "ganesha.conf"
+    config.write_text(GANESHA.format(path=image.parent))
+    # -h 127.0.0.1 makes rpcbind of Debian 12 abort.
+    with (
+        process("rpcbind", "-f", "-i", "-h", "127.0.0.2"),
+        process("ganesha.nfsd", "-F", "-f", config, "-L", work / "ganesha.log", "-p", work / "ganesha.pid"),
+    ):
+        found = ["rpcinfo", "-t", "127.0.0.1", "100005", "3"]
+        wait_until(lambda: subprocess.run(found, capture_output=True, check=False).returncode == 0, "ganesha")
+        yield f"nfs://127.0.0.1{image}"
+
+
+@contextmanager
+def nbdkit(work: Path, image: Path) -> Iterator[str]:
+    """nbdkit's file plugin over TCP."""
+    with process("nbdkit", "-f", "-i", "127.0.0.1", "file", image):
+        probe = ["qemu-img", "info", "nbd://127.0.0.1/"]
+        wait_until(lambda: subprocess.run(probe, capture_output=True, check=False).returncode == 0, "nbdkit")
+        yield "nbd://127.0.0.1/"
+
+
+SERVERS = {
+    "vdr (nfs, point)": ours,
+    "vdr (nfs, raw)": ours_raw,
+    "nfs-ganesha (raw)": ganesha,
+    "nbdkit (nbd, raw)": nbdkit,
+}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", type=float, default=0.2, help="1 is an image of 2 GiB; default: 0.2")
+    parser.add_argument("--runs", type=int, default=1, help="the best of so many")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--work", type=Path, default=Path("/var/tmp/vdr-bench/serve"))
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    if os.environ.get("VDR_BENCH_NAMESPACE") != "1":
+        inner = ["unshare", "--net", "--mount", sys.executable, *sys.argv]
+        sys.exit(subprocess.run(inner, env=os.environ | {"VDR_BENCH_NAMESPACE": "1"}, check=False).returncode)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
+    folder = args.work / "raw"
+    folder.mkdir(parents=True, exist_ok=True)
+    image = folder / "bench.raw"
+    size_mib = max(64, int(2048 * args.scale))
+    if not image.exists() or image.stat().st_size != size_mib * MIB:
+        write_image(image, size_mib * MIB, seed=args.seed)
+    figures: dict[str, dict[str, float]] = {name: {} for name in WORKLOADS}
+    for server, serve in SERVERS.items():
+        for _ in range(args.runs):
+            with serve(args.work, image) as url:
+                for name in WORKLOADS:
+                    rate = run_workload(url, name, args.scale)
+                    figures[name][server] = max(rate, figures[name].get(server, 0))
+    if args.json:
+        print(json.dumps({"machine": machine(args.work), "figures": figures}, indent=2))
+        return
+    print(f"{'':40}" + "".join(f"{server:>20}" for server in SERVERS))
+    for name, row in figures.items():
+        print(f"{name:40}" + "".join(f"{row[server]:>20,.0f}" for server in SERVERS))
+
+
+if __name__ == "__main__":
+    main()
