@@ -21,22 +21,22 @@ class Client:
     def __init__(self, session_file: Path) -> None:
         self._environment = os.environ | {"VDR_SESSION_FILE": str(session_file)}
 
-    def ask(self, *arguments: str | Path) -> Any:
+    def ask(self, *arguments: object) -> Any:
         """The JSON answer of a command that only looks."""
         return self._run(arguments, progress=False)
 
-    def do(self, *arguments: str | Path) -> Any:
+    def do(self, *arguments: object) -> Any:
         """The JSON answer of a command that changes something. It is shown, and so is its progress."""
         print(f"   $ vdr {shlex.join(map(str, arguments))}", file=sys.stderr, flush=True)
         return self._run(arguments, progress=True)
 
-    def rows(self, *arguments: str | Path) -> list[dict[str, Any]]:
+    def rows(self, *arguments: object) -> list[dict[str, Any]]:
         """The rows of a list command."""
         answer = self.ask(*arguments)
         rows: list[dict[str, Any]] = answer["items"] if isinstance(answer, dict) else answer
         return rows
 
-    def _run(self, arguments: tuple[str | Path, ...], *, progress: bool) -> Any:
+    def _run(self, arguments: tuple[object, ...], *, progress: bool) -> Any:
         command = [program("vdr"), *map(str, arguments), "--json"]
         done = subprocess.run(
             command,
