@@ -1,9 +1,9 @@
-"""`vdrd`: starts the daemons. `vdrd server`, `vdrd node`, `vdrd appliance` (both and the console), `vdrd
-enrol-node`.
+"""`vdrd`: starts the daemons: `vdrd server`, `vdrd node`, `vdrd appliance` (both and the console). `vdrd
+enrol-node`
+and `vdrd enrol-console` get a certificate for a part that stands on a machine of its own.
 
 Reads settings, makes what a first start needs, runs until SIGTERM or SIGINT. The only module of this folder
-that knows
-server and node.
+that knows server and node.
 """
 
 import argparse
@@ -143,9 +143,8 @@ def enrol_part(part: str, state_directory: Path, text: str) -> None:
         enrolled = await enrol(
             Token.parse(text), directory, host=socket.gethostname(), software=f"vdrd {__version__}"
         )
-        print(
-            f'enrolled as {part} {enrolled.identity}; set {part}.server = "{enrolled.servers[0]}" and start it'
-        )
+        print(f"enrolled as {part} {enrolled.identity}")
+        print(f'set {part}.server = "{enrolled.servers[0]}" in its settings and start it')
 
     run_loop(work)
 
