@@ -92,7 +92,7 @@ class NodeExports:
             return disk
         directory = self._directory / message.export_id
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        overlay = OverlayDisk.open(directory / CACHE_NAME, disk, identity=message.point_id)
+        overlay = OverlayDisk.open(directory / CACHE_NAME, disk, identity=f"point {message.point_id}")
         closing.callback(overlay.close)
         return overlay
 
