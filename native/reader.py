@@ -43,7 +43,7 @@ class Reader:
 
     def fetch_into(
         self, ids: Buffer, out: bytearray | memoryview, offsets: Buffer, capacities: Buffer
-    ) -> Buffer:
+    ) -> bytearray:
         """Read chunks to uint64 `offsets` of `out`, uint32 `capacities` long at most; returns uint32
         lengths."""
         id_array, room = buffer.readable(ids), buffer.writable(out)

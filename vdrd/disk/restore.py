@@ -8,10 +8,11 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from native.disk import Disk
 from vdrd.disk.map_writer import FANOUT, Node, decode_node
@@ -25,6 +26,17 @@ _BATCH_BLOCKS = 64
 _WORKERS_MAX = 4
 _NODES_AHEAD = 16
 _MARK_BYTES = 1 << 20
+
+
+Piece = bytes | memoryview
+
+
+@runtime_checkable
+class _DirectSource(Protocol):
+    """A source that can put chunks straight into a buffer."""
+
+    def fetch_into(self, ids: bytes, out: bytearray, piece_bytes: int) -> Iterable[int]:
+        """Chunk i to out[i * piece_bytes]; returns their lengths."""
 
 
 def _refused(path: Path, error: OSError) -> VdrError:
@@ -41,9 +53,9 @@ class _Target:
         self.fd = fd
         self.zero = zero
 
-    def write(self, offset: int, pieces: list[bytes]) -> None:
-        """Write pieces one after the other, and have the kernel begin to bring them to the disk: left alone it
-        waits for the sync at the end, with the processor idle."""
+    def write(self, offset: int, pieces: list[Piece]) -> None:
+        """Write pieces one after the other, and have the kernel begin to bring them to the disk: left alone
+        it waits for the sync at the end, with the processor idle."""
         start = offset
         try:
             while pieces:
@@ -70,6 +82,7 @@ class _DiskRestore:
         self._progress = progress
         self._cancel = cancel
         self._lock = threading.Lock()
+        self._local = threading.local()
         self._parts = self._walk_disk()
         self._done_bytes = 0
         self.written_bytes = 0
@@ -160,17 +173,30 @@ class _DiskRestore:
             self._progress(Progress("restore", self._done_bytes, self._root.size_bytes))
 
     def _copy(self, first_block: int, ids: bytes) -> int:
-        pieces = self._source.fetch(ids)
         offset = first_block * self._root.block_bytes
-        for i, piece in enumerate(pieces):
-            start = offset + i * self._root.block_bytes
-            wanted = min(self._root.block_bytes, self._root.size_bytes - start)
-            if len(piece) != wanted:
+        count = len(ids) // CHUNK_ID_BYTES
+        total = min(count * self._root.block_bytes, self._root.size_bytes - offset)
+        if isinstance(self._source, _DirectSource):
+            buffer = self._buffer()
+            lengths: Iterable[int] = self._source.fetch_into(ids, buffer, self._root.block_bytes)
+            pieces: list[Piece] = [memoryview(buffer)[:total]]
+        else:
+            fetched = self._source.fetch(ids)
+            lengths = map(len, fetched)
+            pieces = list(fetched)
+        for i, length in enumerate(lengths):
+            wanted = min(self._root.block_bytes, total - i * self._root.block_bytes)
+            if length != wanted:
                 chunk_id = ids[CHUNK_ID_BYTES * i : CHUNK_ID_BYTES * (i + 1)]
                 raise Damaged(what=f"chunk {chunk_id.hex()}", reason=f"it is no block of {wanted} bytes")
-        total = sum(map(len, pieces))
         self._target.write(offset, pieces)
         return total
+
+    def _buffer(self) -> bytearray:
+        if not hasattr(self._local, "buffer"):
+            self._local.buffer = bytearray(_BATCH_BLOCKS * self._root.block_bytes)
+        buffer: bytearray = self._local.buffer
+        return buffer
 
     def _zero(self, first_block: int, end_block: int) -> None:
         if self._target.zero is None:
