@@ -6,7 +6,7 @@ by time.
 
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -39,14 +39,14 @@ class PointKeys:
 
     algorithm: Algorithm
     epoch: int
-    record_key: bytes
-    signing_seed: bytes
+    record_key: bytes = field(repr=False)
+    signing_seed: bytes = field(repr=False)
+    public_key: bytes
 
-    @property
-    def public_key(self) -> bytes:
-        """Ed25519 public key."""
-        private = Ed25519PrivateKey.from_private_bytes(self.signing_seed)
-        return bytes(private.public_key().public_bytes_raw())
+
+def public_key_of(signing_seed: bytes) -> bytes:
+    """Ed25519 public key that belongs to a seed."""
+    return bytes(Ed25519PrivateKey.from_private_bytes(signing_seed).public_key().public_bytes_raw())
 
 
 def new_point_id(now: datetime) -> bytes:

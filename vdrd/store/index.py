@@ -28,8 +28,9 @@ from vdrd.store.packs import SealedPack
 SEGMENTS_MAX = 12
 """More are merged: each costs a look-up for every chunk that is new."""
 
-_TABLE_ENTRIES_MAX = 1 << 20
-"""Entries in memory (about 90 MiB) at which a segment is written before the commit."""
+_UNINDEXED_CHUNKS_MAX = 1 << 18
+"""Chunks of durable packs at which a segment is written before the commit: they take about 25 MiB of
+memory."""
 
 _CHECK_BYTES_MAX = 256 << 20
 """Segments up to this in sum have their MAC checked at every open; larger ones when opened for writing and
@@ -57,6 +58,7 @@ class ChunkIndex:
         self._lock = threading.Lock()
         self.segments: list[Segment] = []
         self._unindexed: dict[int, PackRow] = {}
+        self._unindexed_chunks = 0
         self.packs: dict[int, PackRow] = {}
         self.damages: list[Damaged] = []
 
@@ -133,29 +135,33 @@ class ChunkIndex:
         self.native.insert(ids, places)
         count = len(rows) // pack_format.ROW_BYTES
         row = PackRow(pack.pack_id, pack.header.domain, pack.header.epoch, count, pack.file_bytes)
+        self._note(number, row)
+
+    def _note(self, number: int, row: PackRow) -> None:
         self.packs[number] = self._unindexed[number] = row
+        self._unindexed_chunks += row.chunk_count
 
     def pack_sealed(self, pack: SealedPack) -> None:
         """A pack that this process wrote is durable: the next segment names it."""
         row = PackRow(pack.pack_id, pack.domain, pack.epoch, pack.chunk_count, pack.file_bytes)
         with self._lock:
-            self.packs[pack.number] = self._unindexed[pack.number] = row
+            self._note(pack.number, row)
 
     # ---- writing ----
 
     @property
     def wants_flush(self) -> bool:
-        """True when the table is large enough to be written without waiting for a commit."""
-        return self.native.table_count >= _TABLE_ENTRIES_MAX
+        """True when enough is in memory to be written without waiting for a commit."""
+        return self._unindexed_chunks >= _UNINDEXED_CHUNKS_MAX
 
     def flush(self) -> None:
         """Write a segment that names every sealed pack; durable on return."""
         with self._lock:
-            rows = dict(self._unindexed)
+            rows = self._unindexed
             if rows:
                 self._write_segment(rows, [], from_table=True)
-                for number in rows:
-                    self._unindexed.pop(number, None)
+                self._unindexed.clear()
+                self._unindexed_chunks = 0
 
     def merge(self) -> None:
         """Write segments together until there are few enough."""
@@ -239,7 +245,8 @@ class ChunkIndex:
             if not self.native.pack_retire(number, ids):
                 return False
             self.packs.pop(number, None)
-            self._unindexed.pop(number, None)
+            if gone := self._unindexed.pop(number, None):
+                self._unindexed_chunks -= gone.chunk_count
             return True
 
     def pack_rows(self) -> dict[int, PackRow]:

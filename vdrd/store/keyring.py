@@ -5,7 +5,7 @@ from pathlib import Path
 from native.aead import Algorithm
 from vdrd.formats import keys as key_format
 from vdrd.formats.keys import DomainKeys, RootKeys
-from vdrd.formats.point import PointKeys
+from vdrd.formats.point import PointKeys, public_key_of
 from vdrd.formats.storage import StorageHeader
 from vdrd.model.errors import Damaged, KeyMissing, StorageUnwritable, WrongKey
 from vdrd.model.storage import Encryption, KeyMaterial
@@ -19,6 +19,7 @@ class Keyring:
         self.algorithm: Algorithm = key_format.ALGORITHMS[header.info.encryption]
         self._roots = roots
         self._domains: dict[tuple[int, int], DomainKeys] = {}
+        self._point_keys: dict[int, PointKeys] = {}
 
     @property
     def epoch(self) -> int:
@@ -50,9 +51,13 @@ class Keyring:
         number = self.epoch if epoch is None else epoch
         if number > self.epoch:
             raise Damaged(what=f"key epoch {number}", reason="no key slot has it")
-        return PointKeys(
-            self.algorithm, number, self._roots.record_key(number), self._roots.signing_seed(number)
-        )
+        if number not in self._point_keys:
+            seed = self._roots.signing_seed(number)
+            record_key = self._roots.record_key(number)
+            self._point_keys[number] = PointKeys(
+                self.algorithm, number, record_key, seed, public_key_of(seed)
+            )
+        return self._point_keys[number]
 
 
 def slot_names(root: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,10 +64,10 @@ class PointBook:
         """Id of the point that `reference` means: an id, a unique prefix of one, or OBJECT@latest. Raises
         NotFound."""
         if reference.endswith(_LATEST):
-            points, _ = self.list(reference.removesuffix(_LATEST))
-            if not points:
+            latest = self._latest(reference.removesuffix(_LATEST))
+            if latest is None:
                 raise NotFound(what="point", name=reference)
-            return points[-1].point_id
+            return latest
         prefix = reference.lower()
         found = (
             [name for name in self.names() if name.startswith(prefix)] if _PREFIX.fullmatch(prefix) else []
@@ -76,6 +77,14 @@ class PointBook:
         if not found:
             raise NotFound(what="point", name=reference)
         return found[0]
+
+    def _latest(self, object_name: str) -> str | None:
+        """Newest point of an object that can be read."""
+        for name in reversed(self.names()):
+            with suppress(Damaged, NotFound):
+                if self.read(name).draft.object_name == object_name:
+                    return name
+        return None
 
     def write(self, draft: PointDraft) -> Point:
         """Make a point of a draft; durable on return."""

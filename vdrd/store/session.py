@@ -73,6 +73,7 @@ class WriteSession:
             self._storage.pool.put(batch, self._domain)
             if self._storage.index.wants_flush:
                 self._storage.index.flush()
+                self._storage.index.merge()
         except VdrError as error:
             self._failure = error
             raise

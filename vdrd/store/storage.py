@@ -1,9 +1,10 @@
 """A storage, open: the one object that other packages hold."""
 
 import os
+import shutil
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ from vdrd.formats import keys as key_format
 from vdrd.formats import storage as header_format
 from vdrd.formats.keys import RootKeys
 from vdrd.formats.live import LiveCounts, decode_live, points_digest
-from vdrd.formats.point import PointKeys
+from vdrd.formats.point import public_key_of
 from vdrd.model.errors import (
     BadInput,
     Damaged,
@@ -125,18 +126,13 @@ class Storage:
         roots = RootKeys.generate()
         material = None if encryption is Encryption.NONE else key
         slot = key_format.encode_slot(roots, bytes.fromhex(info.storage_id), material, created=now)
-        signing = PointKeys(key_format.ALGORITHMS[encryption], 0, roots.record_key(), roots.signing_seed())
-        header = header_format.encode_header(info, (signing.public_key,), roots.record_key())
-        for folder in _FOLDERS:
-            directory.make_directory(folder)
-        for number in range(256):
-            directory.make_directory(f"packs/{number:02x}")
-        for name in ("lock", "lock.read"):
-            os.close(directory.create(name))
-        directory.sync_directory("packs")
-        directory.write_file(f"keys/{os.urandom(4).hex()}.json", slot)
-        # Last: a directory without storage.json is no storage.
-        directory.write_file("storage.json", header)
+        signing_key = public_key_of(roots.signing_seed())
+        header = header_format.encode_header(info, (signing_key,), roots.record_key())
+        try:
+            _fill(directory, slot, header)
+        except BaseException:
+            _make_empty_again(path)
+            raise
 
     @classmethod
     def open(
@@ -332,6 +328,27 @@ class Storage:
             index_entries=self.index.native.segment_entries,
             table_entries=self.index.native.table_count,
         )
+
+
+def _fill(directory: StorageDirectory, slot: bytes, header: bytes) -> None:
+    for folder in _FOLDERS:
+        directory.make_directory(folder)
+    for number in range(256):
+        directory.make_directory(f"packs/{number:02x}")
+    for name in ("lock", "lock.read"):
+        os.close(directory.create(name))
+    directory.sync_directory("packs")
+    directory.write_file(f"keys/{os.urandom(4).hex()}.json", slot)
+    # Last: a directory without storage.json is no storage.
+    directory.write_file("storage.json", header)
+
+
+def _make_empty_again(path: Path) -> None:
+    for name in _FOLDERS:
+        shutil.rmtree(path / name, ignore_errors=True)
+    for name in ("lock", "lock.read", "storage.json"):
+        with suppress(OSError):
+            (path / name).unlink()
 
 
 def _make_empty(path: Path) -> None:

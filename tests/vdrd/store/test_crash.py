@@ -74,6 +74,11 @@ def _drop(storage: Storage) -> None:
         storage._lock.close()
 
 
+@pytest.fixture(params=[Encryption.NONE, Encryption.AES_256_GCM], ids=lambda encryption: encryption.value)
+def encryption(request: pytest.FixtureRequest) -> Encryption:
+    return request.param
+
+
 @pytest.fixture
 def storage_with_two_points(storage_path: Path, tmp_path: Path) -> Path:
     for name in ("a", "b"):

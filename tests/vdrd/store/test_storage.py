@@ -1,14 +1,19 @@
 """A storage as its users see it: what was put comes back, and refusals change nothing."""
 
 import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.vdrd.store.conftest import KEY, back_up, disk_bytes, image_bytes
+from vdrd.disk.backup import backup_disk
 from vdrd.model.errors import (
     KeyMissing,
     NotFound,
+    StorageFull,
     StorageLocked,
     StorageNewer,
     StorageNotFound,
@@ -16,7 +21,9 @@ from vdrd.model.errors import (
     TargetRefused,
     WrongKey,
 )
+from vdrd.model.progress import Cancel
 from vdrd.store import Encryption, KeyMaterial, Storage
+from vdrd.store.directory import StorageDirectory
 
 SIZES = [1, 65536, 65537, 3_000_001, (16 << 20) + 5]
 
@@ -144,3 +151,44 @@ def test_commit_with_a_claimed_chunk_that_was_not_sent_is_refused(storage_path: 
             with pytest.raises(StorageUnwritable, match="never sent"):
                 session.commit(draft)
         assert len(storage.points()) == 1
+
+
+def test_create_that_fails_leaves_an_empty_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encryption: Encryption
+) -> None:
+    path = tmp_path / "s"
+    for step in (3, 100, 265, 270, 273):
+        left = iter(range(step))
+
+        @contextmanager
+        def full(
+            self: StorageDirectory, operation: str, name: str, left: Iterator[int] = left
+        ) -> Iterator[None]:
+            if next(left, None) is None:
+                raise StorageFull(path=self.root)
+            yield
+
+        monkeypatch.setattr(StorageDirectory, "step", full)
+        with pytest.raises(StorageFull):
+            Storage.create(path, encryption=encryption, key=KEY)
+        assert list(path.iterdir()) == []
+    monkeypatch.undo()
+    Storage.create(path, encryption=encryption, key=KEY)
+    Storage.open(path, key=KEY).close()
+
+
+def test_chunks_past_the_limit_are_indexed_before_the_commit(
+    storage_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vdrd.store.index._UNINDEXED_CHUNKS_MAX", 20)
+    monkeypatch.setattr("vdrd.store.packs.PACK_BYTES", 1 << 18)
+    image = tmp_path / "disk.img"
+    image.write_bytes(random.Random(1).randbytes(8 << 20))
+    with Storage.open(storage_path, key=KEY, writable=True) as storage:
+        with storage.session() as session:
+            backup_disk(image, session, object_name="x", progress=lambda _: None, cancel=Cancel())
+            assert storage.statistics().index_segments > 0
+        point = back_up(storage, image)
+        assert point.draft.new_bytes == 0
+        assert disk_bytes(storage, point) == image.read_bytes()
+        assert storage.verify(read_data=True).damages == []
