@@ -115,6 +115,8 @@ class OpenPack:
             self._directory.truncate(self._fd, self.bytes, self._name)
             self._directory.write(self._fd, table + trailer, self.bytes, self._name)
             self._directory.sync(self._fd, self._name)
+            # Nobody reads a new pack soon: its pages serve the next one, and what the host had cached stays.
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
         finally:
             self.abandon()
         self._directory.rename(self._name, pack_name(self.pack_id))
