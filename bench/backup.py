@@ -10,7 +10,6 @@ single measurement, to bench/results/.
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -99,7 +98,7 @@ def measure_tool(tool: Tool, change: generate.ImageChange | generate.TreeChange 
         figures["increment_seconds"] = increment.wall_seconds
         figures["increment_cpu_seconds"] = increment.cpu_seconds
         figures["increment_stored_mib"] = (measure.stored_bytes(tool.repository) - full_bytes) / MIB
-        os.sync()
+        measure.warm(tool.repository)
         restore = tool.restore()
         figures["restore_seconds"] = restore.wall_seconds
         figures["restore_cpu_seconds"] = restore.cpu_seconds
@@ -107,6 +106,7 @@ def measure_tool(tool: Tool, change: generate.ImageChange | generate.TreeChange 
             raise measure.CommandFailed(f"{tool.name} restored something else than {tool.source}")
         costs += [increment, restore]
         shutil.rmtree(tool.target, ignore_errors=True) if tool.target.is_dir() else tool.target.unlink()
+        measure.warm(tool.repository)
         verify = tool.verify()
         if verify is not None:
             figures["verify_gb_per_second"] = (

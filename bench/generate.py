@@ -9,7 +9,7 @@ image    `image/disk.raw`: an ext4 file system of 8 GiB in a sparse file; 2.1 Gi
          scattered, half in runs of 64.
 tree     `tree/tree/`: 300,000 files of 1 to 8 KiB in 15,000 directories, a third of them incompressible.
          Its change: 1% of the files rewritten.
-repeats  `repeats/file`: 2 GiB, the first half random, the second half copied from it in pieces of 16 MiB,
+repeats  `repeats/file`: 2 GiB, the first half random, the second half copied from it in pieces of 1 MiB,
          every other one from an odd offset. It has no change.
 
 A change is kept beside its input with the bytes before and after, so that it can be made and undone for
@@ -199,15 +199,14 @@ def make_tree(directory: Path, scale: float, seed: int) -> None:
 def make_repeats(directory: Path, scale: float, seed: int) -> None:
     """One file whose second half repeats parts of the first."""
     rng = np.random.default_rng(seed)
-    piece_bytes = int(16 * MIB * min(scale * 4, 1))
-    pieces = max(int(GIB * scale) // piece_bytes, 2)
-    first = rng.bytes(pieces * piece_bytes)
+    pieces = max(int(GIB * scale) // MIB, 2)
+    first = rng.bytes(pieces * MIB)
     with (directory / "file").open("wb") as file:
         file.write(first)
         for number in range(pieces):
-            start = int(rng.integers(0, len(first) - piece_bytes))
+            start = int(rng.integers(0, len(first) - MIB))
             start = start | 1 if number % 2 else start // MIB * MIB
-            file.write(first[start : start + piece_bytes])
+            file.write(first[start : start + MIB])
 
 
 MAKERS = {"image": make_image, "tree": make_tree, "repeats": make_repeats}
