@@ -98,5 +98,6 @@ def test_assign_of_a_storage_that_is_away_holds_it_with_its_problem_until_it_is_
     with pytest.raises(Conflict, match="no storage"):
         keeper.storage("one")
     (tmp_path / "away").rename(tmp_path / "s")
-    keeper.assign(assigned)
+    assert keeper.open_missing() == ["one"]
     assert keeper.announcements()[0].is_online
+    assert keeper.open_missing() == []

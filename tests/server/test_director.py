@@ -390,6 +390,16 @@ async def test_draining_node_starts_nothing_until_it_is_lifted(stage: Stage) -> 
     await stage.running()
 
 
+async def test_draining_is_remembered_over_a_restart(stage: Stage, nursery: trio.Nursery) -> None:
+    await stage.catalog.write(nodes.set_draining, "node", True)
+    later = await begin(stage.catalog, stage.config, nursery)
+    later.link_up(later.node)
+    later.link_up(later.agent)
+    await later.queue()
+    await trio.sleep(0.1)
+    assert await later.state() is RunState.QUEUED
+
+
 async def test_progress_counts_only_from_the_worker_of_the_present_attempt(stage: Stage) -> None:
     stage.link_up(stage.node)
     stage.link_up(stage.agent)

@@ -53,6 +53,11 @@ def all_ids(connection: sqlite3.Connection) -> list[str]:
     return [row["node_id"] for row in connection.execute("SELECT node_id FROM nodes WHERE is_revoked = 0")]
 
 
+def draining_ids(connection: sqlite3.Connection) -> list[str]:
+    """Ids of the nodes on which nothing is to be started."""
+    return [row["node_id"] for row in connection.execute("SELECT node_id FROM nodes WHERE is_draining = 1")]
+
+
 def create(connection: sqlite3.Connection, node_id: str, wanted_name: str, now_ms: int) -> str:
     """Add a node; if the name is taken, with a number behind it. A node that is known keeps its name."""
     row = connection.execute("SELECT name FROM nodes WHERE node_id = ?", [node_id]).fetchone()

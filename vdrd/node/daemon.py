@@ -126,7 +126,10 @@ class Node:
     async def _keep_announcing(self, link: Link) -> None:
         while True:
             await trio.sleep(_STORAGES_SECONDS)
+            opened = await trio.to_thread.run_sync(self.keeper.open_missing)
             await self._announce_storages(link)
+            for storage_id in opened:
+                await self._scan(link, storage_id)
 
     async def _scan(self, link: Link, storage_id: str) -> None:
         """Announce every point of a storage, so that the catalog can be made anew from it."""

@@ -116,6 +116,16 @@ class StorageKeeper:
                 )
                 self._try_open(held)
 
+    def open_missing(self) -> list[str]:
+        """Try again to open what could not be opened (a disk that was not mounted yet). Returns what is open
+        now and was
+        not."""
+        with self._lock:
+            missing = [held for held in self._held.values() if held.storage is None]
+            for held in missing:
+                self._try_open(held)
+            return [held.storage_id for held in missing if held.storage is not None]
+
     def _try_open(self, held: Held) -> None:
         if held.storage is not None:
             return
@@ -124,8 +134,12 @@ class StorageKeeper:
             held.problem = ""
             log.info("storage opened storage=%s path=%s", held.storage_id, held.path)
         except VdrError as error:
+            if held.problem != error.message:
+                # Once per reason: it is tried every minute.
+                log.warning(
+                    "storage not opened storage=%s path=%s reason=%s", held.storage_id, held.path, error
+                )
             held.problem = error.message
-            log.warning("storage not opened storage=%s path=%s reason=%s", held.storage_id, held.path, error)
 
     def open(self, wanted: StorageOpen) -> StorageAnswer:
         """Make or attach a storage and hold it. Raises what the store reports; then nothing is held, and

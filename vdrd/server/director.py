@@ -36,7 +36,7 @@ from schemas.control import (
     RunSpec,
     RunStart,
 )
-from vdrd.catalog import hosts, points, runs, storages
+from vdrd.catalog import hosts, nodes, points, runs, storages
 from vdrd.catalog.database import Catalog
 from vdrd.catalog.times import from_ms, to_ms
 from vdrd.model.errors import Interrupted, NotFound, NotOnline, VdrError
@@ -184,6 +184,7 @@ class Director:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take over what an earlier life left, then direct until cancelled."""
         async with trio.open_nursery() as nursery:
+            self._draining.update(await self._catalog.read(nodes.draining_ids))
             for run in await self._catalog.read(runs.open_runs):
                 await self._take_over(run, nursery)
             task_status.started()

@@ -5,15 +5,17 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography import x509
+
 from vdrd.catalog import accounts, certificates, nodes, settings
 from vdrd.catalog.database import Catalog
-from vdrd.catalog.times import to_ms
+from vdrd.catalog.times import from_ms, to_ms
 from vdrd.model.settings import Secret
 from vdrd.net import ca
 from vdrd.net.ca import Authority
 from vdrd.net.credentials import Credentials
 from vdrd.net.identity import Role
-from vdrd.net.keyfile import write_secret
+from vdrd.net.keyfile import read_secret, write_secret
 from vdrd.server.clock import Clock, wall_clock_ms
 from vdrd.server.launch import new_id
 from vdrd.server.passwords import hash_now, new_password
@@ -130,21 +132,27 @@ def admit_node(foundation: Foundation, directory: Path, name: str, now_ms: int) 
     return node_id
 
 
+def _is_old(certificate: x509.Certificate, now_ms: int) -> bool:
+    return ca.is_renewal_due(
+        certificate.not_valid_before_utc, certificate.not_valid_after_utc, from_ms(now_ms)
+    )
+
+
 def admit_console(foundation: Foundation, directory: Path, host_name: str, now_ms: int) -> None:
     """Give a console on this machine an identity for its link and a certificate for HTTPS, unless it has
     them."""
     credentials = Credentials(directory)
-    if not credentials.exists:
+    if not credentials.exists or _is_old(credentials.certificate(), now_ms):
         issue_identity(
             foundation.authority,
             foundation.catalog,
             credentials,
             role=Role.CONSOLE,
-            ident=new_id(),
+            ident=credentials.identity().ident if credentials.exists else new_id(),
             now_ms=now_ms,
         )
     web = directory / WEB_FILE
-    if not web.exists():
+    if not web.exists() or _is_old(x509.load_pem_x509_certificate(read_secret(web)), now_ms):
         key = ca.new_key()
         names = list(dict.fromkeys([host_name, "localhost", "127.0.0.1", "::1"]))
         certificate_pem = foundation.authority.issue_web(ca.new_request(key), names)
