@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ DAEMONS = {
     "console": ("console.config", "ConsoleConfig", "console.md"),
     "agent": ("agent.config", "AgentConfig", "agents.md"),
 }
-DAEMONS = {table: row for table, row in DAEMONS.items() if find_spec(row[0])}
 
 
 @pytest.mark.parametrize("table", DAEMONS)
