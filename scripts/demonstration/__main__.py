@@ -8,12 +8,11 @@ NFS.
 import argparse
 import fcntl
 import os
-import shutil
 import sys
 from pathlib import Path
 
 from appliance import Appliance
-from content import change_tree, copy_tree, make_disk
+from content import change_tree, clear, copy_tree, make_disk
 from protection import Protection
 from report import DemonstrationError, Report
 
@@ -26,7 +25,7 @@ DISK_CONTENT_BYTES = 224 << 20
 def demonstrate(appliance: Appliance, report: Report) -> None:
     """Do everything once; what it makes is below `.vdr/demonstration`."""
     folder = STATE / "demonstration"
-    shutil.rmtree(folder, ignore_errors=True)
+    clear(folder)
     folder.mkdir(mode=0o700)
     with report.step("start the appliance and enrol this machine") as step:
         appliance.start()
@@ -87,6 +86,9 @@ def run(appliance: Appliance, *, once: bool) -> int:
     except DemonstrationError as error:
         print(f"quickstart: {error}\nquickstart: logs are in {STATE}/*.log", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("quickstart: interrupted", file=sys.stderr)
+        return 130
     finally:
         if once:
             appliance.stop()

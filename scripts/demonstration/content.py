@@ -151,6 +151,18 @@ class mounted:  # noqa: N801 (reads as a word in a with statement)
         run("umount", self._mount_point)
 
 
+def clear(folder: Path) -> None:
+    """Remove what an earlier demonstration left, even one that was killed with its disk mounted."""
+    listing = ["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"]
+    done = subprocess.run(listing, capture_output=True, text=True, check=False)
+    for line in done.stdout.splitlines():
+        device, _, image = line.strip().partition(" ")
+        if image.strip().startswith(f"{folder}/"):
+            subprocess.run(["umount", device], capture_output=True, check=False)
+            subprocess.run(["losetup", "--detach", device], capture_output=True, check=False)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def make_disk(folder: Path, budget_bytes: int) -> Disk:
     """A sparse ext4 image filled with `budget_bytes` of real files, attached by loop if there is loop."""
     image = folder / "disk.raw"

@@ -132,3 +132,17 @@ def test_ports_taken_by_others_are_passed_over_and_none_is_chosen_twice(
         chosen = module("daemons").free_ports({"server": taken, "node": taken + 1, "agent": taken})
     assert taken not in chosen.values()
     assert len(set(chosen.values())) == 3
+
+
+def test_a_killed_demonstration_is_cleared_away_with_its_mount(
+    module: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    content = module("content")
+    folder = tmp_path / "demonstration"
+    folder.mkdir()
+    disk = content.make_disk(folder, 1 << 20)
+    folder.joinpath("mnt").mkdir(exist_ok=True)
+    content.run("mount", disk.device, folder / "mnt")
+    content.clear(folder)
+    assert not folder.exists()
+    assert content.run("losetup", "--list", "--noheadings", "--output", "BACK-FILE").count(str(tmp_path)) == 0
