@@ -47,6 +47,10 @@ class Gather:
         self._io.pack_capacity = _PACKS
         self._batch = None
 
+    def close(self) -> None:
+        """Close the directories it holds; not usable afterwards."""
+        ffi.release(self._handle)
+
     def begin(self, batch: bytes) -> None:
         """Start on a batch from `Merge.take_batch`."""
         self._batch = ffi.from_buffer("uint8_t[]", batch)

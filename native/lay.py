@@ -42,6 +42,10 @@ class Lay:
         self._written = ffi.new("uint64_t *")
         self.events = EventList(_EVENTS_BYTES)
 
+    def close(self) -> None:
+        """Close the directories it holds; not usable afterwards."""
+        ffi.release(self._handle)
+
     @property
     def written_bytes(self) -> int:
         """Bytes of content written by `files`."""

@@ -37,6 +37,10 @@ class Scan:
         self.pointer: Any = ffi.cast("uint8_t *", self._out)
         """Where `next_bytes` puts the entries."""
 
+    def close(self) -> None:
+        """Close the directories it holds; not usable afterwards."""
+        ffi.release(self._handle)
+
     def next_bytes(self) -> int:
         """Write the next loose entries to `pointer`; their bytes, maybe 0. OSError when the root cannot be
         read.

@@ -90,6 +90,7 @@ def backup_files(
         seed = cut_seed(keys.cut_key)
         reader = TreeReader(parent, parent_source) if parent and parent_source else None
         scan = Scan(root_fd, rules=rules, crosses=crosses_file_systems, skips=_skips(path, skip_directories))
+        stack.callback(scan.close)
 
         def on_event(event: Event) -> None:
             if not (is_uncrossed_quiet and event.kind is EventKind.UNCROSSED):
@@ -105,6 +106,8 @@ def backup_files(
 
         cutter = Cutter(keys.cut_key)
         readers = [BatchReader(root_fd, sink, cutter, totals.counts, on_read) for _ in range(READERS)]
+        for batch_reader in readers:
+            stack.callback(batch_reader.close)
         pool = stack.enter_context(ThreadPoolExecutor(READERS, "vdr-read"))
         tree = TreeWriter(ChunkWriter(sink, totals.counts), seed)
         report = _reporter(plan, totals, progress)

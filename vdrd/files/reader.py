@@ -43,6 +43,10 @@ class BatchReader:
         self._content = ContentWriter(self._writer, cutter)
         self._on_read = on_read
 
+    def close(self) -> None:
+        """Close the directories it holds."""
+        self._gather.close()
+
     def read(self, batch: bytes) -> ReadBatch:
         """Read all that the batch asks for. Errors of the sink are raised; those of single files become
         events.

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 
+from native.err import NativeError
 from native.event import Event
 from native.lay import Lay, mark_link, wants
 from native.segment import linked_offsets
@@ -88,9 +89,11 @@ def restore_files(
     with ExitStack() as stack:
         target_fd = _open_target(target, overwrite)
         stack.callback(os.close, target_fd)
-        pool = stack.enter_context(ThreadPoolExecutor(WRITERS, "vdr-restore"))
         nonce = secrets.randbits(64)
         lays = [Lay(target_fd, overwrites=overwrite, nonce=nonce ^ number) for number in range(WRITERS + 1)]
+        for lay in lays:
+            stack.callback(lay.close)
+        pool = stack.enter_context(ThreadPoolExecutor(WRITERS, "vdr-restore"))
         restore = _Restore(
             source,
             lays,
@@ -259,7 +262,11 @@ class _BlockWriter:
         while at < len(block):
             self._cancel.check()
             end, ids = wants(block, at)
-            done.file_count += self._lay.files(block, at, end, ids, self._fetch(ids))
+            chunks = self._fetch(ids)
+            try:
+                done.file_count += self._lay.files(block, at, end, ids, chunks)
+            except NativeError as error:
+                raise damaged("an extent beyond its chunk") from error
             done.events += self._lay.events.drain()
             at = end
         done.written_bytes = self._lay.written_bytes - before
