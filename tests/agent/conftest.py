@@ -59,6 +59,7 @@ class Headquarters:
     progressed: list = field(default_factory=list)
     ended: dict = field(default_factory=dict)
     ends_refused: bool = False
+    unanswered: int = 0
     changed: trio.Event = field(default_factory=trio.Event)
 
     async def start(self) -> None:
@@ -101,6 +102,8 @@ class Headquarters:
                 issued = self.authority.renew(message.request_pem, link.peer)
                 return CertificateRenewed(certificate_pem=issued.certificate_pem)
             case _:
+                self.unanswered += 1
+                self._note()
                 return await trio.sleep_forever()
 
     async def notify(self, _link: Link, message) -> None:

@@ -232,7 +232,7 @@ async def test_link_lost_during_a_run_the_end_is_reported_after_the_next_registr
         headquarters.ends_refused = True
         spec = headquarters.files_spec(tree)
         await headquarters.begin(spec)
-        await turned(headquarters.storage.points)
+        await headquarters.until(lambda: headquarters.unanswered)
         headquarters.ends_refused = False
         headquarters.link.close("server restarts")
         ended = await headquarters.end_of(spec)

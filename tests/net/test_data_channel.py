@@ -1,17 +1,20 @@
 """Data channels over real TLS and seals: an agent's RemoteSink and RemoteSource against a node's server."""
 
 import os
+import struct
 import threading
 from datetime import UTC, datetime
 
 import pytest
 import trio
+import trio.testing
 
 from schemas.link import Claim, Fetch
-from vdrd.model.chunks import ChunkKind
+from vdrd.model.chunks import ChunkKind, EncodedBatch
 from vdrd.model.errors import (
     Damaged,
     NotAuthorised,
+    PeerBusy,
     ProtocolViolation,
     StorageFull,
     TicketRefused,
@@ -21,8 +24,8 @@ from vdrd.model.points import BackupType, DiskRoot, FilesRoot, ObjectKind, Point
 from vdrd.net.channel import DataChannel
 from vdrd.net.data_server import NotOffered
 from vdrd.net.dial import dial_detached
-from vdrd.net.identity import Role
-from vdrd.net.remote import RemoteSink, RemoteSource, split_batch
+from vdrd.net.identity import Expected, Role
+from vdrd.net.remote import ChannelPool, RemoteSink, RemoteSource, split_batch
 
 
 def draft(root=None):
@@ -214,7 +217,6 @@ async def test_channel_with_each_seal_carries_bulk_both_ways(plant, seals):
     def work():
         opened = channel.open(ticket, seals)
         assert opened.seal == (seals[0] if seals else "tls")
-        from vdrd.net.remote import ChannelPool
 
         pool = ChannelPool([channel], opened)
         RemoteSink(pool).put(plant.batch_of([chunk]))
@@ -292,7 +294,6 @@ async def test_question_of_a_restore_run_that_writes_is_refused(plant):
         opened = channel.open(ticket)
         assert not opened.writable
         assert opened.id_keys == {}
-        from vdrd.net.remote import ChannelPool
 
         pool = ChannelPool([channel], opened)
         with pytest.raises(NotOffered):
@@ -373,8 +374,6 @@ async def test_node_dials_a_passive_agent_which_then_shows_its_ticket(plant, wor
 
     (ticket,) = plant.issue()
     async with world.listening(plant.agent_profile, data=Receiver()) as (_, address):
-        from vdrd.net.identity import Expected
-
         connection = await dial_detached(
             address, world.profile(Role.NODE), expected=Expected(Role.AGENT, plant.agent_ident), run="run-1"
         )
@@ -387,11 +386,7 @@ async def test_node_dials_a_passive_agent_which_then_shows_its_ticket(plant, wor
 
 
 def test_split_batch_cuts_between_chunks_and_loses_nothing():
-    from vdrd.model.chunks import EncodedBatch
-
     sizes = [5, 3, 9, 1, 1, 20, 2]
-    import struct
-
     batch = EncodedBatch(
         ids=b"".join(bytes([number]) * 32 for number in range(len(sizes))),
         table=b"".join(struct.pack("<IIBBH", size, size, 0, 1, 0) for size in sizes),
@@ -402,3 +397,14 @@ def test_split_batch_cuts_between_chunks_and_loses_nothing():
     assert b"".join(part.table for part in parts) == batch.table
     assert b"".join(bytes(part.payload) for part in parts) == batch.payload
     assert [part.count for part in parts] == [2, 2, 1, 1, 1]
+
+
+async def test_channels_above_the_bound_of_one_agent_are_refused_and_others_go_on(plant, world):
+    plant.server._channels_per_agent_max = 2
+    held = [await plant.channel() for _ in range(2)]
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    with pytest.raises(PeerBusy):
+        await plant.channel()
+    other = await plant.channel(world.profile(Role.AGENT))
+    for channel in (*held, other):
+        channel.close()

@@ -120,6 +120,7 @@ class DataChannelServer:
         tickets: TicketOffice[ChannelService],
         *,
         channels_max: int = 256,
+        channels_per_agent_max: int = 64,
         rate: RateLimit | None = None,
         working_seconds: float = WORKING_SECONDS,
     ) -> None:
@@ -127,6 +128,7 @@ class DataChannelServer:
         self.rate = rate or RateLimit()
         """Limits what the node sends (restores); agents limit what they send."""
         self._channels_max = channels_max
+        self._channels_per_agent_max = channels_per_agent_max
         self._working_seconds = working_seconds
         self._lock = threading.Lock()
         self._channels: dict[DataChannel, str] = {}
@@ -140,7 +142,10 @@ class DataChannelServer:
         """Raises NotAuthorised or PeerBusy to refuse a connection before it costs a thread."""
         if peer.role is not Role.AGENT:
             raise NotAuthorised(reason="only agents open data channels")
-        if len(self._channels) >= self._channels_max:
+        with self._lock:
+            held = sum(channel.peer.ident == peer.ident for channel in self._channels)
+            is_full = len(self._channels) >= self._channels_max
+        if is_full or held >= self._channels_per_agent_max:
             raise PeerBusy(peer="the node")
 
     def adopt(self, connection: Detached, _hello: Hello | None = None) -> None:

@@ -166,8 +166,13 @@ async def keep_dialed(
             async with dial(
                 address, profile, expected=expected, handler=handler, software=software, limits=limits
             ) as link:
-                attempt = 0
-                await run_session(link, session)
+                opened_at = trio.current_time()
+                try:
+                    await run_session(link, session)
+                finally:
+                    # A link that ends as soon as it opens is a failed attempt like any other.
+                    if trio.current_time() - opened_at >= backoff.longest_seconds:
+                        attempt = 0
                 raise link.close_reason or Unreachable(peer=link, reason="the peer closed the link")
         except VdrError as error:
             log.warning("link down peer=%s reason=%s", address, error.message)
