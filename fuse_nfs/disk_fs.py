@@ -9,6 +9,7 @@ import trio
 
 from fuse_nfs.export import DISK_NAME
 from fuse_nfs.mount import failed
+from fuse_nfs.read_only import ReadOnlyFileSystem
 from native.err import NativeError
 from vdrd.disk.source import DiskSource
 
@@ -18,11 +19,11 @@ _KEPT_SECONDS = 3600.0
 """The content never changes, so the kernel may keep names and attributes."""
 
 
-class DiskFileSystem(pyfuse3.Operations):
+class DiskFileSystem(ReadOnlyFileSystem):
     """`/disk.raw`, read-only. Reads run in threads: they decompress."""
 
     def __init__(self, disk: DiskSource, modified_ns: int) -> None:
-        super().__init__()
+        super().__init__(disk.size_bytes, files=1)
         self._disk = disk
         self._modified_ns = modified_ns
         self._limiter = trio.CapacityLimiter(_READERS)

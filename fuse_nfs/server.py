@@ -135,16 +135,20 @@ class ExportServer:
         """
         while True:
             await trio.lowlevel.wait_readable(self._native.event_fd)
-            while True:
-                events, lost = self._native.take_events()
-                for event in events:
-                    level = logging.INFO if event.kind in _QUIET else logging.WARNING
-                    log.log(level, "%s peer=%s %s", _PHRASES[event.kind], event.peer, event.text)
-                if lost:
-                    log.warning("nfs events lost count=%d", lost)
-                if not events:
-                    break
+            self.log_events()
             await trio.sleep(_EVENT_PAUSE_SECONDS)
+
+    def log_events(self) -> None:
+        """Log what was reported and not yet logged."""
+        while True:
+            events, lost = self._native.take_events()
+            for event in events:
+                level = logging.INFO if event.kind in _QUIET else logging.WARNING
+                log.log(level, "%s peer=%s %s", _PHRASES[event.kind], event.peer, event.text)
+            if lost:
+                log.warning("nfs events lost count=%d", lost)
+            if not events:
+                return
 
     async def enforce_limits(self) -> None:
         """Close slow and idle connections until cancelled."""
@@ -214,6 +218,7 @@ async def serve_exports(
     finally:
         for listener in listeners:
             listener.socket.close()
+        server.log_events()
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(native.close)
 

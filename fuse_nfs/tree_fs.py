@@ -17,6 +17,7 @@ import pyfuse3
 import trio
 
 from fuse_nfs.mount import failed
+from fuse_nfs.read_only import ReadOnlyFileSystem
 from vdrd.model.errors import BadInput, NotFound, VdrError
 
 _TYPES = {
@@ -125,11 +126,11 @@ class _Listings:
         return self._kept.get(path)
 
 
-class TreeFileSystem(pyfuse3.Operations):
+class TreeFileSystem(ReadOnlyFileSystem):
     """The tree from its root. What the store does runs in threads; numbers and handles change on the loop."""
 
-    def __init__(self, tree: Tree) -> None:
-        super().__init__()
+    def __init__(self, tree: Tree, *, size_bytes: int, files: int) -> None:
+        super().__init__(size_bytes, files)
         self._tree = tree
         self._turn = trio.Lock()
         root = tree.find(b"")

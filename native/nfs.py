@@ -7,7 +7,7 @@ from typing import Any
 
 from native._core import ffi, lib
 from native.disk import Disk
-from native.err import check
+from native.err import NativeError, check
 
 PROGRAM_PORTMAP: int = lib.VDR_NFS_PORTMAP
 PROGRAM_MOUNT: int = lib.VDR_NFS_MOUNT
@@ -117,6 +117,8 @@ class NfsServer:
 
         NativeError `argument`: the name is none, it or the id is taken, or there are too many.
         """
+        if len(name.encode()) >= lib.VDR_NFS_NAME_BYTES:
+            raise NativeError("argument", f"export {name}")
         spec = ffi.new("vdr_nfs_export_spec *")
         spec.id = export_id
         spec.name = name.encode()
@@ -136,10 +138,6 @@ class NfsServer:
     def sweep(self, now_ns: int) -> None:
         """Close connections that exceed a time limit at `now_ns` of the monotonic clock."""
         lib.vdr_nfs_server_sweep(self._handle, now_ns)
-
-    def drop(self, address: Address) -> None:
-        """Close all connections of a client."""
-        lib.vdr_nfs_server_drop(self._handle, _address_bytes(address))
 
     @property
     def event_fd(self) -> int:

@@ -19,7 +19,12 @@
 #include "err.h"
 #include "nfs_record.h"
 
-enum { THREADS_MAX = 64, CONNECTIONS_MAX = 4096, CALLS_MAX = 256 };
+enum {
+    THREADS_MAX = 64,
+    CONNECTIONS_MAX = 4096,
+    CALLS_MAX = 256,
+    CALLS_PER_TURN = 16, /* then other connections have theirs */
+};
 
 static const uint64_t STOP_TOKEN = UINT64_MAX;
 static const uint64_t SECOND_NS = 1000000000u;
@@ -281,7 +286,19 @@ static void answer_call(connection *self, buffer *call)
     queue_reply(self, reply);
 }
 
-/* Serve a connection that epoll told of, as long as calls come without waiting. */
+static int may_read(const connection *self)
+{
+    return !self->is_closing && !self->has_reader && !self->is_blocked &&
+           self->calls < self->server->settings.calls_max && !self->server->is_stopping;
+}
+
+/* Bytes of the next call were pulled with the one before: epoll will not tell of them. Asked when nobody reads. */
+static int has_pulled_ahead(const connection *self)
+{
+    return self->record.head_bytes > self->record.head_used;
+}
+
+/* Serve a connection that epoll told of, as long as calls come without waiting and nobody else is kept waiting. */
 static void serve(connection *self, uint32_t generation)
 {
     buffer *call;
@@ -291,9 +308,9 @@ static void serve(connection *self, uint32_t generation)
         self->armed = 0;
         if (self->is_blocked && !self->has_sender)
             send_replies(self);
-        while (!self->is_closing && !self->has_reader && !self->is_blocked &&
-               self->calls < self->server->settings.calls_max && !self->server->is_stopping &&
-               read_call(self, &call)) {
+        for (int turn = 0; may_read(self) && (turn < CALLS_PER_TURN || has_pulled_ahead(self)); turn++) {
+            if (!read_call(self, &call))
+                break;
             arm(self);
             pthread_mutex_unlock(&self->lock);
             answer_call(self, call); /* comes back with the lock */
@@ -501,19 +518,6 @@ void vdr_nfs_server_sweep(vdr_nfs_server *server, uint64_t now)
         }
         if (self->fd >= 0)
             free_if_unused(self);
-        pthread_mutex_unlock(&self->lock);
-    }
-}
-
-void vdr_nfs_server_drop(vdr_nfs_server *server, const uint8_t address[16])
-{
-    for (uint32_t i = 0; i < server->settings.connections_max; i++) {
-        connection *self = &server->connections[i];
-        pthread_mutex_lock(&self->lock);
-        if (self->fd >= 0 && memcmp(self->client.address, address, sizeof self->client.address) == 0) {
-            end(self, NULL);
-            free_if_unused(self);
-        }
         pthread_mutex_unlock(&self->lock);
     }
 }

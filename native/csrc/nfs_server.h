@@ -47,9 +47,6 @@ int vdr_nfs_server_serve(vdr_nfs_server *server, int fd, const uint8_t address[1
 /* Close connections that exceed a time limit at `now_ns` (CLOCK_MONOTONIC). Call about once a second. */
 void vdr_nfs_server_sweep(vdr_nfs_server *server, uint64_t now_ns);
 
-/* Close all connections of one client. */
-void vdr_nfs_server_drop(vdr_nfs_server *server, const uint8_t address[16]);
-
 /* Same contracts as vdr_nfs_exports_add and _remove. */
 int vdr_nfs_server_export(vdr_nfs_server *server, const vdr_nfs_export_spec *spec, vdr_disk *disk);
 int vdr_nfs_server_unexport(vdr_nfs_server *server, const uint8_t id[16]);

@@ -294,7 +294,7 @@ def test_remove_waits_for_calls_and_the_disk_is_free(writable: RunningServer, di
         writable.remove("point")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "x" * 128])
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "x" * 128, "ä" * 100])
 def test_export_name_that_is_none_is_refused(server: RunningServer, disk: ImageDisk, name: str) -> None:
     with pytest.raises(BadArgument, match="cannot be the name"):
         server.add(Export(name, disk))
@@ -351,3 +351,31 @@ def test_clients_are_read_from_texts() -> None:
     for bad in (["10.0.0.1/8"], ["host"], ["10.0.0.1"] * 17):
         with pytest.raises(BadArgument, match="client"):
             parse_clients(bad)
+
+
+def test_busy_client_leaves_others_their_turn(start_server: Start, disk: ImageDisk) -> None:
+    server = start_server(NfsSettings(threads=1, calls_max=64))
+    server.add(Export("point", disk))
+    stop = threading.Event()
+    busy = server.client()
+    arguments = opaque(busy.disk("point")) + u64(0) + u32(4096)
+
+    def send() -> None:
+        while not stop.is_set():
+            busy.send_record(busy.message(rpc.NFS, rpc.READ, arguments))
+        busy.connection.shutdown(socket.SHUT_WR)
+
+    def receive() -> None:
+        while busy.connection.recv(1 << 20):
+            pass
+
+    threads = [threading.Thread(target=work) for work in (send, receive)]
+    for thread in threads:
+        thread.start()
+    with server.client() as other:
+        for _ in range(20):
+            assert other.mount("/point")
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+    busy.connection.close()

@@ -111,6 +111,8 @@ def test_mount_of_a_disk_shows_its_bytes(
     process = mount(storage_dir, "d@latest")
     assert os.listdir(mountpoint) == ["disk.raw"]  # noqa: PTH208
     assert (mountpoint / "disk.raw").read_bytes() == image.read_bytes()
+    space = os.statvfs(mountpoint)
+    assert (space.f_blocks * space.f_frsize, space.f_bavail) == (12 << 20, 0)
     with pytest.raises(OSError, match="Read-only"):
         (mountpoint / "disk.raw").open("r+b")
     with pytest.raises(OSError, match="Read-only"):

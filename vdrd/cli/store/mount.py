@@ -75,4 +75,5 @@ def _file_system(storage: "Storage", point: Point, stack: ExitStack) -> "pyfuse3
     from fuse_nfs.tree_fs import TreeFileSystem
     from vdrd.files.browse import FileTree
 
-    return TreeFileSystem(FileTree(root, RecentChunks(storage.reader)))
+    tree = FileTree(root, RecentChunks(storage.reader))
+    return TreeFileSystem(tree, size_bytes=point.draft.logical_bytes, files=root.entry_count)
