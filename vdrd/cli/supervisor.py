@@ -38,7 +38,7 @@ class Child:
 def is_listening(port: int) -> bool:
     """True if some process listens on this TCP port. Asks the kernel: a connection would be a stranger to the
     child."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
         for line in Path(table).read_text(encoding="ascii").splitlines()[1:]:
             fields = line.split()
             if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
