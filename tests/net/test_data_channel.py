@@ -408,3 +408,40 @@ async def test_channels_above_the_bound_of_one_agent_are_refused_and_others_go_o
     other = await plant.channel(world.profile(Role.AGENT))
     for channel in (*held, other):
         channel.close()
+
+
+@pytest.mark.parametrize("question", ["claim", "fetch"])
+async def test_question_after_a_put_that_failed_raises_its_reason_and_nothing_can_be_committed(
+    plant, question
+):
+    pool = await plant.pool()
+    plant.store.chunks = {plant.store.id_of(b"here"): b"here"}
+    plant.store.put_failure = StorageFull(path="/storage")
+
+    def backup():
+        sink, source = RemoteSink(pool), RemoteSource(pool)
+        sink.put(plant.batch_of([b"x"]))
+        with pytest.raises(StorageFull):
+            sink.claim(b"i" * 32) if question == "claim" else source.fetch(plant.store.id_of(b"here"))
+        with pytest.raises(StorageFull):
+            sink.commit(draft())
+        pool.close()
+
+    await in_thread(backup)
+    assert plant.store.committed == []
+
+
+async def test_claim_and_fetch_behind_puts_under_way_get_their_own_answers(plant):
+    pool = await plant.pool()
+    chunks = [os.urandom(30_000) for _ in range(3)]
+
+    def backup():
+        sink, source = RemoteSink(pool), RemoteSource(pool)
+        for chunk in chunks:
+            sink.put(plant.batch_of([chunk]))
+        assert sink.claim(plant.store.id_of(chunks[0]) + b"n" * 32) == b"\0\1"
+        sink.put(plant.batch_of([chunks[0]]))
+        assert source.fetch(plant.store.id_of(chunks[2])) == [chunks[2]]
+        pool.close()
+
+    await in_thread(backup)

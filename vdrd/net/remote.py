@@ -93,13 +93,24 @@ class ChannelPool:
 
     def drain(self) -> None:
         """Wait until every put is answered. Raises what one of them failed with."""
-        for channel in self._all_free():
-            try:
-                while channel.outstanding:
-                    take_put_done(channel)
-            except VdrError as error:
-                self.fail(error)
-                raise
+        self._acquire_all()
+        try:
+            for channel in self._channels:
+                self.settle(channel, 0)
+        finally:
+            self._release(*self._channels)
+
+    def settle(self, channel: DataChannel, left: int) -> None:
+        """Take the answers to puts, in their order, until only `left` questions of a held channel are open.
+
+        Raises what a put failed with; the pool fails with it, as nobody may commit without its chunks.
+        """
+        try:
+            while channel.outstanding > left:
+                answer_of(channel, PutDone)
+        except VdrError as error:
+            self.fail(error)
+            raise
 
     def close(self, reason: str = "") -> None:
         """Close all channels, when no thread uses them any more."""
@@ -123,18 +134,20 @@ class ChannelPool:
                     return channel
                 self._changed.wait()
 
-    def _release(self, channel: DataChannel) -> None:
+    def _acquire_all(self) -> None:
         with self._changed:
-            self._free.append(channel)
-            self._changed.notify()
-
-    def _all_free(self) -> tuple[DataChannel, ...]:
-        with self._changed:
-            while len(self._free) < len(self._channels) and self._failure is None:
+            while len(self._free) < len(self._channels):
+                if self._failure is not None:
+                    raise _fresh(self._failure)
                 self._changed.wait()
             if self._failure is not None:
                 raise _fresh(self._failure)
-        return self._channels
+            self._free.clear()
+
+    def _release(self, *channels: DataChannel) -> None:
+        with self._changed:
+            self._free.extend(channels)
+            self._changed.notify_all()
 
 
 class RemoteSink:
@@ -158,8 +171,7 @@ class RemoteSink:
         """As ChunkSink, but a failure at the node may only show at a later put or at the commit."""
         for part in split_batch(batch, PUT_BYTES_MAX):
             with self._pool.hold() as channel:
-                while channel.outstanding >= PUTS_IN_FLIGHT:
-                    self._settle(channel)
+                self._pool.settle(channel, PUTS_IN_FLIGHT - 1)
                 channel.send(Put(part.ids, part.table, memoryview(part.payload)))
 
     def commit(self, draft: PointDraft) -> Point:
@@ -181,18 +193,10 @@ class RemoteSink:
 
     def _claim(self, ids: bytes) -> bytes:
         with self._pool.hold() as channel:
-            while channel.outstanding:
-                self._settle(channel)
+            # Asked first, so that the question travels while earlier puts are still being answered.
             channel.send(Claim(ids))
+            self._pool.settle(channel, 1)
             return answer_of(channel, Claimed).wanted
-
-    def _settle(self, channel: DataChannel) -> None:
-        try:
-            take_put_done(channel)
-        except VdrError as error:
-            # A put that failed makes the session useless: nobody may commit without its chunks.
-            self._pool.fail(error)
-            raise
 
 
 class RemoteSource:
@@ -213,9 +217,8 @@ class RemoteSource:
     def _fetch(self, ids: bytes) -> list[bytes]:
         chunks: list[bytes] = []
         with self._pool.hold() as channel:
-            while channel.outstanding:
-                take_put_done(channel)
             channel.send(Fetch(ids))
+            self._pool.settle(channel, 1)
             is_more = True
             while is_more:
                 answer = answer_of(channel, Chunks)
@@ -267,11 +270,6 @@ def answer_of(channel: DataChannel, wanted: type[R]) -> R:
         raise error_of(answer)
     assert isinstance(answer, wanted)
     return answer
-
-
-def take_put_done(channel: DataChannel) -> None:
-    """Wait for the answer to the oldest put. Raises what it failed with."""
-    answer_of(channel, PutDone)
 
 
 def split_batch(batch: EncodedBatch, payload_bytes_max: int) -> Iterator[EncodedBatch]:
