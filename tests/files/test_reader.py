@@ -46,7 +46,10 @@ def read(
 ) -> tuple[ReadBatch, dict[bytes, Entry]]:
     store = store or MemoryStore()
     reader = BatchReader(root_fd, store, Cutter(KEYS.cut_key), WrittenCounts(), lambda _: None)
-    result = reader.read(batch)
+    try:
+        result = reader.read(batch)
+    finally:
+        reader.close()
     return result, {entry.path: entry for block in result.blocks for entry in parse_loose(block)}
 
 

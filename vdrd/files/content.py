@@ -10,10 +10,11 @@ from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from native.cdc import Cutter
-from vdrd.files.chunk_writer import ChunkWriter
+from vdrd.files.chunk_writer import ChunkWriter, WrittenCounts
 from vdrd.files.entry import Entry, EntryFlag
 from vdrd.formats.manifest import (
     LEVELS_MAX,
@@ -24,7 +25,7 @@ from vdrd.formats.manifest import (
     write_list_leaf,
     write_list_node,
 )
-from vdrd.model.chunks import CHUNK_ID_BYTES, ChunkKind, ChunkSource
+from vdrd.model.chunks import CHUNK_ID_BYTES, ChunkKind, ChunkSink, ChunkSource
 
 WINDOW_BYTES = 4 << 20
 ENTRY_EXTENTS_MAX = 32
@@ -68,6 +69,11 @@ class ListWriter:
         is_chosen = int.from_bytes(extent.chunk_id[:4], "little") & LEAF_CUT_MASK == 0
         if is_chosen or len(self._open) >= LEAF_EXTENTS_MAX:
             self._close_leaf()
+
+    def extend(self, extents: list[Extent]) -> None:
+        """The next runs."""
+        for extent in extents:
+            self.add(extent)
 
     def finish(self, bytes_read: int) -> WrittenContent:
         """The whole as it goes into the entry."""
@@ -125,17 +131,26 @@ def data_ranges(fd: int, size_bytes: int) -> Iterator[tuple[int, int]]:
 
 
 class ContentWriter:
-    """Cuts large files into chunks and stores them. For one thread."""
+    """Cuts large files into chunks and stores them, the next window being read and cut while one is stored.
 
-    def __init__(self, writer: ChunkWriter, cutter: Cutter) -> None:
-        self._writer = writer
+    For one thread; it has a second one of its own. Close it.
+    """
+
+    def __init__(self, sink: ChunkSink, cutter: Cutter, counts: WrittenCounts) -> None:
+        self._writer = ChunkWriter(sink, counts)
+        self._list_writer = ChunkWriter(sink, counts)
         self._cutter = cutter
-        self._window = bytearray(WINDOW_BYTES)
+        self._windows = [bytearray(WINDOW_BYTES), bytearray(WINDOW_BYTES)]
+        self._storer = ThreadPoolExecutor(1, "vdr-store")
+
+    def close(self) -> None:
+        """End its thread."""
+        self._storer.shutdown()
 
     def write(self, fd: int, size_bytes: int, on_read: Callable[[int], None]) -> WrittenContent:
         """Read a file up to `size_bytes` and store it. `on_read` hears of every window and may raise to stop.
         OSError when it cannot be read."""
-        extents = ListWriter(self._writer)
+        extents = ListWriter(self._list_writer)
         at = 0
         for begin, end in data_ranges(fd, size_bytes):
             if begin > at:
@@ -150,35 +165,47 @@ class ContentWriter:
     def _write_range(
         self, fd: int, begin: int, end: int, extents: ListWriter, on_read: Callable[[int], None]
     ) -> int:
-        window = memoryview(self._window)
+        window, other = (memoryview(buffer) for buffer in self._windows)
         filled = 0
         at = begin
-        while True:
-            wanted = min(len(window) - filled, end - at)
-            got = os.preadv(fd, [window[filled : filled + wanted]], at) if wanted else 0
-            is_end = at + got == end or (wanted > 0 and got == 0)
-            at += got
-            filled += got
-            lengths = self._cutter.cut(window[:filled], final=is_end)
-            used = self._store(window[:filled], lengths, extents)
-            on_read(got)
-            if is_end:
-                return at
-            window[: filled - used] = bytes(window[used:filled])
-            filled -= used
+        stored: Future[list[Extent]] | None = None
+        try:
+            while True:
+                wanted = min(len(window) - filled, end - at)
+                got = os.preadv(fd, [window[filled : filled + wanted]], at) if wanted else 0
+                is_end = at + got == end or (wanted > 0 and got == 0)
+                at += got
+                filled += got
+                lengths = self._cutter.cut(window[:filled], final=is_end)
+                on_read(got)
+                if stored is not None:
+                    extents.extend(stored.result())
+                    stored = None
+                if is_end:
+                    extents.extend(self._store(window[:filled], lengths))
+                    return at
+                stored = self._storer.submit(self._store, window[:filled], lengths)
+                used = sum(lengths)
+                other[: filled - used] = window[used:filled]
+                filled -= used
+                window, other = other, window
+        finally:
+            if stored is not None:
+                wait([stored])  # it still reads a window
 
-    def _store(self, data: memoryview, lengths: memoryview, extents: ListWriter) -> int:
+    def _store(self, data: memoryview, lengths: memoryview) -> list[Extent]:
         if not len(lengths):
-            return 0
+            return []
         offsets = array("Q")
         at = 0
         for length in lengths:
             offsets.append(at)
             at += length
         ids = self._writer.write(ChunkKind.DATA, data, offsets, lengths)
-        for i, length in enumerate(lengths):
-            extents.add(Extent(ids[i * CHUNK_ID_BYTES : (i + 1) * CHUNK_ID_BYTES], 0, length))
-        return at
+        return [
+            Extent(ids[i * CHUNK_ID_BYTES : (i + 1) * CHUNK_ID_BYTES], 0, length)
+            for i, length in enumerate(lengths)
+        ]
 
 
 def extents_of(entry: Entry, source: ChunkSource) -> Iterator[Extent]:

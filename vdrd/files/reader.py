@@ -40,12 +40,13 @@ class BatchReader:
     ) -> None:
         self._gather = Gather(root_fd, sink.keys.id_keys[ChunkKind.DATA])
         self._writer = ChunkWriter(sink, counts)
-        self._content = ContentWriter(self._writer, cutter)
+        self._content = ContentWriter(sink, cutter, counts)
         self._on_read = on_read
 
     def close(self) -> None:
-        """Close the directories it holds."""
+        """Close the directories it holds and end its thread."""
         self._gather.close()
+        self._content.close()
 
     def read(self, batch: bytes) -> ReadBatch:
         """Read all that the batch asks for. Errors of the sink are raised; those of single files become
