@@ -50,12 +50,16 @@ def read_key_file(path: Path) -> KeyMaterial:
     return KeyMaterial(secret)
 
 
-def open_storage(args: argparse.Namespace, *, writable: bool = False) -> "Storage":
-    """Open DIR with the key that was given."""
+def open_storage(
+    args: argparse.Namespace, *, writable: bool = False, cache_bytes: int | None = None
+) -> "Storage":
+    """Open DIR with the key that was given; `cache_bytes` if more blocks than usual are worth keeping."""
     from vdrd.store import Storage
+    from vdrd.store.reader import CACHE_BYTES
 
     path = key_file_path(args)
-    return Storage.open(args.directory, key=read_key_file(path) if path else None, writable=writable)
+    key = read_key_file(path) if path else None
+    return Storage.open(args.directory, key=key, writable=writable, cache_bytes=cache_bytes or CACHE_BYTES)
 
 
 def point_document(point: Point) -> dict[str, Any]:

@@ -60,6 +60,7 @@ class Storage:
         lock: StorageLock,
         *,
         writable: bool,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.directory = directory
         self.path = directory.root
@@ -83,13 +84,13 @@ class Storage:
             self.index.flush()
             self.index.merge()
             self._pool = PackPool(directory, self.index.native, keyring, self.index.pack_sealed)
-        self.reader = self._open_reader()
+        self.reader = self._open_reader(cache_bytes)
 
-    def _open_reader(self) -> ChunkReader:
+    def _open_reader(self, cache_bytes: int) -> ChunkReader:
         packs = self.path / "packs"
         fd = os.open(packs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            native = Reader(self.index.native, fd, self.keyring.algorithm, CACHE_BYTES)
+            native = Reader(self.index.native, fd, self.keyring.algorithm, cache_bytes)
         finally:
             os.close(fd)
         domains = {row.domain for row in self.index.packs.values()} | {0}
@@ -142,8 +143,10 @@ class Storage:
         key: KeyMaterial | None = None,
         writable: bool = False,
         directory: StorageDirectory | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> "Storage":
-        """Open a storage; writable takes its lock and clears up after a writer that died.
+        """Open a storage; writable takes its lock and clears up after a writer that died. `cache_bytes`
+        bounds the blocks that `reader` keeps.
 
         Raises StorageNotFound, StorageNewer, KeyMissing, WrongKey, StorageLocked, Damaged.
         """
@@ -153,7 +156,8 @@ class Storage:
         lock = StorageLock(path, writable=writable)
         try:
             keyring = Keyring(header, roots)
-            return cls(directory or StorageDirectory(path), header.info, keyring, lock, writable=writable)
+            place = directory or StorageDirectory(path)
+            return cls(place, header.info, keyring, lock, writable=writable, cache_bytes=cache_bytes)
         except BaseException:
             lock.close()
             raise

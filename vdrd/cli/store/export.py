@@ -24,6 +24,8 @@ NAME = "export"
 HELP = "serve the disks of points over NFS, to boot or mount them at once"
 
 _PORT_MAX = 65535
+_CACHE_BYTES = 256 << 20
+"""Blocks kept in memory: about what a machine reads again and again while it boots and runs."""
 _CACHE_PARENT = Path("/var/tmp")
 """Not /tmp, which may be memory: a machine's writes can be many."""
 
@@ -68,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     clients = parse_clients(args.client) or default_clients(args.nfs)
     listen = ListenAddress(args.nfs, args.nfs_port, args.mount_port, args.portmap_port)
     with ExitStack() as stack:
-        storage = stack.enter_context(open_storage(args))
+        storage = stack.enter_context(open_storage(args, cache_bytes=_CACHE_BYTES))
         points = _disk_points(storage, args.points)
         cache = _cache_directory(args, stack) if args.writable else None
         exports = [
