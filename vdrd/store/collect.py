@@ -52,6 +52,7 @@ class Collection:
         self._progress = progress
         self._cancel = cancel
         self._report = CollectReport()
+        self._failures_before = storage.pool.failure_count
         self._points: list[Point] = []
         self._encoder = Encoder(storage.info.compression_level)
 
@@ -127,7 +128,7 @@ class Collection:
             ids = b"".join(chunk_id for chunk_id, *_ in rows)
             live = self._storage.index.native.marked(number, ids)
             moved = self._copy([r for r, is_live in zip(rows, live, strict=True) if is_live], row)
-            self._storage.pool.flush()
+            self._storage.pool.flush(since=self._failures_before)
             self._storage.index.flush()
             dead_ids = b"".join(r[0] for r, is_live in zip(rows, live, strict=True) if not is_live)
             self._report.moved_bytes += moved

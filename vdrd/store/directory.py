@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vdrd.model.errors import StorageFull, StorageUnwritable
+from vdrd.model.errors import StorageFull, StorageUnwritable, VdrError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -88,11 +88,22 @@ class StorageDirectory:
         """Put a small file in place, replacing an older one; durable on return, or nothing has changed."""
         partial = f"tmp/{name.replace('/', '-')}.new"
         self.remove(partial)
-        fd = self.create(partial)
-        try:
-            self.write(fd, data, 0, partial)
-            self.sync(fd, partial)
-        finally:
-            os.close(fd)
-        self.rename(partial, name)
+        with self.clearing(partial):
+            fd = self.create(partial)
+            try:
+                self.write(fd, data, 0, partial)
+                self.sync(fd, partial)
+            finally:
+                os.close(fd)
+            self.rename(partial, name)
         self.sync_directory(str(Path(name).parent))
+
+    @contextmanager
+    def clearing(self, name: str) -> Iterator[None]:
+        """Remove a file whose making failed: a full disk needs the space."""
+        try:
+            yield
+        except VdrError:
+            with suppress(VdrError):
+                self.remove(name)
+            raise

@@ -61,6 +61,7 @@ class ChunkIndex:
         self._unindexed_chunks = 0
         self.packs: dict[int, PackRow] = {}
         self.damages: list[Damaged] = []
+        self._bad_segments: list[str] = []
 
     # ---- opening ----
 
@@ -98,6 +99,14 @@ class ChunkIndex:
             self._add_segment(path, on_disk, check=check)
         except Damaged as error:
             self.damages.append(error)
+            self._bad_segments.append(f"index/{path.name}")
+
+    def remove_bad_segments(self) -> None:
+        """Remove segments that did not hold, once a new one names their packs."""
+        for name in self._bad_segments:
+            if name not in {segment.name for segment in self.segments}:
+                self._directory.remove(name)
+        self._bad_segments.clear()
 
     def _add_segment(self, path: Path, on_disk: dict[bytes, int], *, check: bool) -> None:
         name = f"index/{path.name}"
@@ -203,41 +212,52 @@ class ChunkIndex:
             self.native.segment_drop(segment.handle)
 
     def _write_segment(self, rows: dict[int, PackRow], old: list[Segment], *, from_table: bool) -> None:
-        count = self.native.pack_count
-        translate = array("I", [NO_PACK]) * count
-        for position, number in enumerate(rows):
-            translate[number] = position
-        packs = list(rows.values())
+        """Write and use a segment of what these packs hold, out of old segments or the table."""
+        translate = array("I", [NO_PACK]) * self.native.pack_count
+        for position, pack in enumerate(rows):
+            translate[pack] = position
         number = max((segment.number for segment in self.segments), default=0) + 1
-        name, partial = f"index/{number:016x}.idx", f"tmp/{number:016x}.idx"
-        fd = self._directory.create(partial)
-        try:
-            offset = index_format.HEADER_BYTES + len(packs) * index_format.PACK_ROW_BYTES
-            with self._directory.step("write", partial):
-                entries = self.native.write(
-                    [segment.handle for segment in old],
-                    from_table=from_table,
-                    translate=translate,
-                    fd=fd,
-                    offset=offset,
+        partial, name = f"tmp/{number:016x}.idx", f"index/{number:016x}.idx"
+        self._directory.remove(partial)
+        with self._directory.clearing(partial):
+            fd = self._directory.create(partial)
+            try:
+                header = self._fill_segment(fd, partial, list(rows.values()), old, (from_table, translate))
+                self._directory.rename(partial, name)
+                self._directory.sync_directory("index")
+                handle = self.native.segment_add(
+                    fd, header.entries_offset, header.entry_count, array("I", rows)
                 )
-            head = index_format.encode_head(packs, entries, self._keyring.storage_id)
-            self._directory.write(fd, head, 0, partial)
-            end = offset + entries * index_format.ENTRY_BYTES
-            self._directory.write(fd, _mac(fd, end, self._keyring), end, partial)
-            self._directory.sync(fd, partial)
-            self._directory.rename(partial, name)
-            self._directory.sync_directory("index")
-            handle = self.native.segment_add(fd, offset, entries, array("I", rows))
-        finally:
-            os.close(fd)
-        header = SegmentHeader(len(packs), entries, self._keyring.storage_id)
-        self.segments.append(Segment(name, number, handle, header, tuple(packs)))
+            finally:
+                os.close(fd)
+        self.segments.append(Segment(name, number, handle, header, tuple(rows.values())))
         if from_table:
-            flags = bytearray(count)
+            flags = bytearray(len(translate))
             for pack in rows:
                 flags[pack] = 1
             self.native.table_drop(flags)
+
+    def _fill_segment(
+        self,
+        fd: int,
+        name: str,
+        packs: list[PackRow],
+        old: list[Segment],
+        choice: "tuple[bool, array[int]]",
+    ) -> SegmentHeader:
+        from_table, translate = choice
+        offset = index_format.HEADER_BYTES + len(packs) * index_format.PACK_ROW_BYTES
+        handles = [segment.handle for segment in old]
+        with self._directory.step("write", name):
+            entries = self.native.write(
+                handles, from_table=from_table, translate=translate, fd=fd, offset=offset
+            )
+        head = index_format.encode_head(packs, entries, self._keyring.storage_id)
+        self._directory.write(fd, head, 0, name)
+        end = offset + entries * index_format.ENTRY_BYTES
+        self._directory.write(fd, _mac(fd, end, self._keyring), end, name)
+        self._directory.sync(fd, name)
+        return SegmentHeader(len(packs), entries, self._keyring.storage_id)
 
     def retire(self, number: int, ids: bytes) -> bool:
         """Stop using a pack, unless one of `ids` was claimed in it meanwhile."""

@@ -16,6 +16,7 @@ from native.index import NO_PACK, Index
 from vdrd.formats import pack as pack_format
 from vdrd.formats.keys import DomainKeys
 from vdrd.model.chunks import CHUNK_ID_BYTES, EncodedBatch
+from vdrd.model.errors import VdrError
 from vdrd.store.directory import StorageDirectory
 from vdrd.store.keyring import Keyring
 
@@ -177,13 +178,14 @@ class PackPool:
         self._sealer = ThreadPoolExecutor(1, thread_name_prefix="vdr-seal")
         self._slots = threading.BoundedSemaphore(_SEALING_MAX)
         self._unsynced: set[str] = set()
-        self._failure: BaseException | None = None
+        self.failure_count = 0
+        self._last_failure: BaseException | None = None
         self._scratch = threading.local()
 
     def put(self, batch: EncodedBatch, domain: int, *, again: bool = False) -> int:
         """Store what the index lacks of a batch (all of it with `again`); returns the bytes added.
 
-        Raises what made the storage unwritable.
+        Durable after the next flush. Raises StorageFull or StorageUnwritable.
         """
         skip = bytearray(batch.count) if again else self._index.claim(batch.ids).translate(_INVERT)
         if all(skip):
@@ -205,7 +207,6 @@ class PackPool:
 
     def _take(self, domain: int) -> OpenPack:
         with self._lock:
-            self.check()
             for i, pack in enumerate(self._idle):
                 if pack.keys.domain == domain and pack.keys.epoch == self._keyring.epoch:
                     self._busy.add(pack)
@@ -250,11 +251,24 @@ class PackPool:
                 self._unsynced.add(f"packs/{pack.pack_id.hex()[:2]}")
             self._on_sealed(SealedPack(pack))
         except BaseException as error:
-            with self._lock:
-                self._failure = self._failure or error
+            self._lose(pack, error)
 
-    def flush(self) -> None:
-        """Return when every chunk put before is durable. Raises what prevents it, now and ever after."""
+    def _lose(self, pack: OpenPack, error: BaseException) -> None:
+        """A pack could not be made durable: its chunks count as missing from now on, and whoever may have
+        relied on them fails at its next `check`."""
+        self._index.pack_retire(pack.number)
+        with self._lock:
+            self.failure_count += 1
+            self._last_failure = error
+        pack.abandon()
+        with suppress(VdrError):  # a full disk needs the space
+            self._directory.remove(partial_name(pack.pack_id))
+
+    def flush(self, *, since: int) -> None:
+        """Return when every chunk put before is durable.
+
+        Raises what lost a pack after `failure_count` was `since`, or what prevents this flush.
+        """
         with self._flushing:
             with self._lock:
                 packs, self._idle = self._idle, []
@@ -270,21 +284,26 @@ class PackPool:
                     break
                 for future in waiting:
                     future.result()
-            self.check()
+            self.check(since)
             with self._lock:
                 unsynced, self._unsynced = self._unsynced, set()
-            for name in sorted(unsynced):
-                self._directory.sync_directory(name)
+            try:
+                for name in sorted(unsynced):
+                    self._directory.sync_directory(name)
+            except BaseException:
+                with self._lock:
+                    self._unsynced |= unsynced
+                raise
 
-    def check(self) -> None:
-        """Raise what broke a pack in the background, if anything did."""
-        if self._failure is not None:
-            raise self._failure
+    def check(self, since: int) -> None:
+        """Raise what lost a pack since `failure_count` was `since`, if anything did."""
+        if self.failure_count > since and self._last_failure is not None:
+            raise self._last_failure
 
     def close(self) -> None:
         """Seal what is open, as far as possible, and end the background thread."""
         with suppress(Exception):
-            self.flush()
+            self.flush(since=self.failure_count)
         self._sealer.shutdown()
         for pack in self._idle:
             pack.abandon()

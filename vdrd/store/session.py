@@ -32,6 +32,7 @@ class WriteSession:
         self._lock = threading.Lock()
         self._claimed: set[bytes] = set()
         self._failure: VdrError | None = None
+        self._failures_before = storage.pool.failure_count
         self._is_open = True
         self._decoders = threading.local()
         self.put_chunks = 0
@@ -70,6 +71,7 @@ class WriteSession:
         if self._check:
             self._check_batch(batch)
         try:
+            self._storage.pool.check(self._failures_before)
             self._storage.pool.put(batch, self._domain)
             if self._storage.index.wants_flush:
                 self._storage.index.flush()
@@ -110,7 +112,7 @@ class WriteSession:
                     path=self._storage.path, reason=f"{len(self._claimed)} claimed chunks were never sent"
                 )
         try:
-            point = self._storage.commit(draft)
+            point = self._storage.commit(draft, failures_before=self._failures_before)
         except VdrError as error:
             self._failure = error
             raise

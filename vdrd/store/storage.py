@@ -82,6 +82,7 @@ class Storage:
         self.index.load(check=writable)
         if writable:
             self.index.flush()
+            self.index.remove_bad_segments()
             self.index.merge()
             self._pool = PackPool(directory, self.index.native, keyring, self.index.pack_sealed)
         self.reader = self._open_reader(cache_bytes)
@@ -205,10 +206,12 @@ class Storage:
             raise StorageUnwritable(path=self.path, reason="it is not open for writing")
         return self._pool
 
+    def _check_writable(self) -> None:
+        _ = self.pool
+
     def session(self, *, check: bool = True, domain: int = 0) -> WriteSession:
         """Begin a backup. `check` verifies every chunk that is put against its id: leave it out only where
         the same process has just computed both."""
-        self.pool.check()
         session = WriteSession(self, domain=domain, check=check, on_end=self._session_ended)
         with self._sessions_lock:
             self._sessions.add(session)
@@ -225,10 +228,13 @@ class Storage:
         if not self._sessions and not self._is_collecting:
             self.index.native.touch_clear()
 
-    def commit(self, draft: PointDraft) -> Point:
-        """For sessions: everything put so far durable, then the index, then the point."""
+    def commit(self, draft: PointDraft, *, failures_before: int) -> Point:
+        """For sessions: everything put so far durable, then the index, then the point.
+
+        Raises what lost a pack since the session began: its chunks may have stood there.
+        """
         with self._commit_lock:
-            self.pool.flush()
+            self.pool.flush(since=failures_before)
             self.index.flush()
             point = self.book.write(draft)
             self.index.merge()
@@ -256,7 +262,7 @@ class Storage:
 
         Raises NotFound, with nothing removed, if one of the references means none.
         """
-        self.pool.check()
+        self._check_writable()
         names = [self.book.resolve(reference) for reference in points]
         for name in names:
             self.book.remove(name)
@@ -269,7 +275,7 @@ class Storage:
 
         Raises Damaged, with nothing removed, when a point cannot be read: forget it first.
         """
-        self.pool.check()
+        self._check_writable()
         with self._walk_lock:
             with self._sessions_lock:
                 self._is_collecting = True

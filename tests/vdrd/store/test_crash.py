@@ -223,7 +223,7 @@ def test_backup_onto_a_full_disk_fails_cleanly_and_the_next_run_works(
 ) -> None:
     path = tiny_filesystem(24) / "storage"
     Storage.create(path, encryption=encryption, compression=1, key=KEY)
-    small, large = tmp_path / "small.img", tmp_path / "large.img"
+    small, medium, large = tmp_path / "small.img", tmp_path / "medium.img", tmp_path / "large.img"
     small.write_bytes(random.Random(1).randbytes(4 << 20))
     large.write_bytes(random.Random(2).randbytes(40 << 20))
     with Storage.open(path, key=KEY, writable=True) as storage:
@@ -235,6 +235,14 @@ def test_backup_onto_a_full_disk_fails_cleanly_and_the_next_run_works(
         with pytest.raises(StorageFull), Storage.open(path, key=KEY, writable=True) as storage:
             back_up(storage, large, "large")
     with Storage.open(path, key=KEY, writable=True) as storage:
+        with pytest.raises(StorageFull):
+            back_up(storage, large, "large")
+        # The same open storage works again as soon as there is room.
+        storage.collect()
+        medium.write_bytes(random.Random(4).randbytes(6 << 20))
+        point = back_up(storage, medium, "medium")
+        assert disk_bytes(storage, point) == medium.read_bytes()
+        storage.forget([point.point_id])
         assert storage.verify(read_data=True).damages == []
         storage.collect()
         small.write_bytes(random.Random(3).randbytes(4 << 20))

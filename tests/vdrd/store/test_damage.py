@@ -154,6 +154,18 @@ def test_lost_index_is_rebuilt_from_the_packs(
     assert damages(storage_path) == []
 
 
+def test_damaged_index_is_replaced_by_the_next_writer(
+    storage_path: Path, points: dict[str, Point], images: dict[str, Path]
+) -> None:
+    for number, segment in enumerate(sorted(storage_path.glob("index/*.idx"))):
+        data = bytearray(segment.read_bytes())
+        data[number * 100 % len(data)] ^= 1
+        segment.write_bytes(data)
+    Storage.open(storage_path, key=KEY, writable=True).close()
+    assert damages(storage_path) == []
+    assert assert_never_wrong(storage_path, points, images) == set()
+
+
 @pytest.mark.parametrize("keep", [0, 10, 64, 5000])
 def test_truncated_pack_costs_only_the_points_that_used_it(
     storage_path: Path, points: dict[str, Point], images: dict[str, Path], keep: int

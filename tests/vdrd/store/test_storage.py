@@ -187,6 +187,10 @@ def test_chunks_past_the_limit_are_indexed_before_the_commit(
     with Storage.open(storage_path, key=KEY, writable=True) as storage:
         with storage.session() as session:
             backup_disk(image, session, object_name="x", progress=lambda _: None, cancel=Cancel())
+            storage.pool.flush(since=0)
+            other = tmp_path / "other.img"
+            other.write_bytes(b"one more chunk")
+            backup_disk(other, session, object_name="x", progress=lambda _: None, cancel=Cancel())
             assert storage.statistics().index_segments > 0
         point = back_up(storage, image)
         assert point.draft.new_bytes == 0
