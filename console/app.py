@@ -3,7 +3,6 @@
 No route is defined here; see `pages/` and `rest/`.
 """
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +12,7 @@ from quart_schema import Info, QuartSchema
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
-from console import context, shown
+from console import context, shown, static_files
 from console.context import Parts
 from console.icons import MARK, icon
 from console.pages import PAGES
@@ -54,16 +53,9 @@ class RequestTooLarge(RequestUnreadable):
     hint = "send less at once"
 
 
-def _version() -> str:
-    digest = hashlib.sha256()
-    for path in sorted((_FOLDER / "static").iterdir()):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
 def create_app(parts: Parts) -> Quart:
     """The application over its parts. Starts nothing."""
-    app = Quart(__name__, static_folder=str(_FOLDER / "static"), template_folder=str(_FOLDER / "templates"))
+    app = Quart(__name__, static_folder=None, template_folder=str(_FOLDER / "templates"))
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
     app.config["TEMPLATES_AUTO_RELOAD"] = False
     app.extensions["vdr"] = parts
@@ -79,11 +71,13 @@ def create_app(parts: Parts) -> Quart:
         conversion_preference="msgspec",
         openapi_provider_class=Provider,
     )
-    version = _version()
+    app.register_blueprint(static_files.blueprint)
     app.register_blueprint(endpoints.blueprint)
     for page in PAGES:
         app.register_blueprint(page)
-    app.jinja_env.globals.update(icon=icon, mark=MARK, LANGUAGES=LANGUAGES, static_version=version)
+    app.jinja_env.globals.update(
+        icon=icon, mark=MARK, LANGUAGES=LANGUAGES, static_version=static_files.VERSION
+    )
     app.jinja_env.filters.update(
         size=shown.size,
         speed=shown.speed,

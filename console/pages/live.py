@@ -44,11 +44,14 @@ def _event(name: str, data: object) -> bytes:
 async def _events(all_parts: Parts, token: str, address: str, run_id: str | None) -> AsyncIterator[bytes]:
     after = 0
     yield b"retry: 3000\n\n"
-    was_lost = False
+    # What happened since the page was made is lost otherwise: first the place in the feed, then one look at
+    # everything.
+    is_behind = True
     while not all_parts.is_stopping():
+        wait_seconds = 0.0 if is_behind else _WAIT_SECONDS
         try:
             reply = await all_parts.link.call(
-                api.EventsPoll(after_sequence=after, wait_seconds=_WAIT_SECONDS, run_id=run_id),
+                api.EventsPoll(after_sequence=after, wait_seconds=wait_seconds, run_id=run_id),
                 session_token=token,
                 address=address,
             )
@@ -56,14 +59,14 @@ async def _events(all_parts: Parts, token: str, address: str, run_id: str | None
             yield _event("ended", {})
             return
         except VdrError as error:
-            was_lost = True
+            is_behind = True
             yield _event("lost", {"code": error.code})
             await asyncio.sleep(_AGAIN_SECONDS)
             continue
         assert isinstance(reply, api.EventsReply)
         after = reply.next_sequence
-        if was_lost or reply.has_missed:
-            was_lost = False
+        if is_behind or reply.has_missed:
+            is_behind = False
             yield _event("change", {"topics": ["all"], "ids": []})
         elif reply.items:
             yield _event(

@@ -3,18 +3,27 @@
 import asyncio
 import re
 from collections.abc import Coroutine, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from quart import Response
+from quart import Quart, Response
 from werkzeug.datastructures import MultiDict
 
 from console.app import create_app
 from console.context import COOKIE, Parts
 from console.sessions import SessionStore
 from tests.console.fake_server import PASSWORD, FakeServer, populate
+
+
+@cache
+def the_app() -> Quart:
+    """One for all tests: its templates are compiled once. Its parts are each test's own."""
+    app = create_app(Parts(FakeServer(), None))  # type: ignore[arg-type]
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    return app
 
 
 class World:
@@ -27,8 +36,8 @@ class World:
         self.store = SessionStore(path / "console.sqlite", idle_seconds=3600, longest_seconds=86400)
         self.run(self.store.__aenter__())
         self.parts = Parts(self.server, self.store)
-        self.app = create_app(self.parts)
-        self.app.config["PROPAGATE_EXCEPTIONS"] = False
+        self.app = the_app()
+        self.app.extensions["vdr"] = self.parts
         self.browser = self.app.test_client()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
