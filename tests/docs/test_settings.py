@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vdrd.model.settings import shown
+from vdrd.server.roles import ROLES
 
 ROOT = Path(__file__).parents[2]
 DAEMONS = {
@@ -30,3 +31,10 @@ def test_page_lists_every_setting_with_its_default(table: str) -> None:
     actual = dict(line.split(" = ", 1) for line in lines if " = " in line)
     unset = {field.name: "not set" for field in dataclasses.fields(settings) if field.name not in actual}
     assert documented == actual | unset
+
+
+def test_roles_in_the_admin_guide_are_those_of_the_server() -> None:
+    text = ROOT.joinpath("docs/admin/server.md").read_text()
+    table = text.partition("| role | may |")[2].partition("\n\n")[0]
+    named = [line.split("`")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert named == list(ROLES)

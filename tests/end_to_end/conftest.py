@@ -84,8 +84,8 @@ class Appliance:
         found: dict[str, Any] = json.loads((self.state / "appliance.json").read_text(encoding="utf-8"))
         return found
 
-    def pid_of(self, name: str) -> int:
-        """Process id of a part as it is now, also after the supervisor started it again."""
+    def pid_of(self, name: str) -> int | None:
+        """Process id of a part as it is now, started again or not; None while it is dead."""
         assert self.daemon.process is not None
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -95,7 +95,13 @@ class Appliance:
                 continue
             if parent == self.daemon.process.pid and name.encode() in words:
                 return int(folder.name)
-        raise LookupError(name)
+        return None
+
+    def kill_part(self, name: str) -> None:
+        """kill -9 a part of the appliance that is alive."""
+        pid = self.pid_of(name)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
 
     @property
     def link_is_down(self) -> bool:
@@ -185,19 +191,16 @@ def appliance_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
     made: list[Appliance] = []
     tmp_path = tmp_path_factory.mktemp("appliances")
 
-    def make(name: str = "appliance", **appliance_settings: Any) -> Appliance:
+    def make(name: str = "appliance", wait_online_seconds: int = 15) -> Appliance:
         server, node, nfs, mount = free_ports(4)
         config_dir = tmp_path / f"{name}-conf.d"
         config_dir.mkdir()
-        extra = "\n".join(f"{key} = {json.dumps(value)}" for key, value in appliance_settings.items())
         (config_dir / "test.toml").write_text(
             f"""
-[appliance]
-{extra}
 [server]
 listen = ["127.0.0.1:{server}"]
 grace_seconds = 15
-wait_online_seconds = 15
+wait_online_seconds = {wait_online_seconds}
 [node]
 server = "127.0.0.1:{server}"
 listen = ["127.0.0.1:{node}"]

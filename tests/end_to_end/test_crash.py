@@ -1,7 +1,6 @@
 """Kill -9 of each daemon in the middle of a backup: the run ends or goes on, the retry completes and sends
 only what lacks."""
 
-import os
 import random
 import signal
 from pathlib import Path
@@ -88,7 +87,7 @@ async def test_node_killed_is_started_again_and_the_run_completes(
     appliance: Appliance, half_way: tuple[str, str, Path], tmp_path: Path
 ) -> None:
     _, run_id, source = half_way
-    os.kill(appliance.pid_of("node"), signal.SIGKILL)
+    appliance.kill_part("node")
     run = await appliance.wait_run(run_id)
     assert run.attempt >= 2
     await check_complete(appliance, run, source, tmp_path / "restored")
@@ -98,7 +97,7 @@ async def test_server_killed_is_started_again_and_the_run_goes_on(
     appliance: Appliance, half_way: tuple[str, str, Path], tmp_path: Path
 ) -> None:
     _, run_id, source = half_way
-    os.kill(appliance.pid_of("server"), signal.SIGKILL)
+    appliance.kill_part("server")
     with trio.fail_after(120):
         while not appliance.link_is_down:  # noqa: ASYNC110 - another process
             await trio.sleep(0.05)

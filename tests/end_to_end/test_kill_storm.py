@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,13 +28,24 @@ async def settle(appliance: Appliance, run_id: str) -> api.RunInfo:
                 await trio.sleep(0.2)
 
 
+@pytest.fixture(scope="module")
+def running_appliance(appliance_files: Callable[..., Appliance]) -> Appliance:
+    """One that waits longer for a part than the supervisor ever pauses."""
+    made = appliance_files(wait_online_seconds=60)
+    made.daemon.start()
+    return made
+
+
 async def kill(appliance: Appliance, victim: str) -> None:
     if victim == "agent":
         (agent,) = appliance.agents
         await trio.to_thread.run_sync(agent.stop, signal.SIGKILL)
         agent.start()
     else:
-        os.kill(appliance.pid_of(victim), signal.SIGKILL)
+        with trio.fail_after(60):
+            while (pid := appliance.pid_of(victim)) is None:  # noqa: ASYNC110 - another process
+                await trio.sleep(0.05)
+        os.kill(pid, signal.SIGKILL)
 
 
 async def storm(appliance: Appliance, tmp_path: Path, victim: str, rounds: int) -> None:

@@ -1,9 +1,7 @@
 """Who dials whom, who is let in, and what a new server learns from an old storage."""
 
 import json
-import os
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,7 +126,7 @@ async def test_export_is_served_again_after_its_node_was_killed(
     job_id = await appliance.make_job(host_id, ObjectKind.DISK, disk_image(4))
     (point_id,) = (await appliance.run_job(job_id)).point_ids
     export = await appliance.ask("export.start", api.ExportStart(point_id=point_id))
-    os.kill(appliance.pid_of("node"), signal.SIGKILL)
+    appliance.kill_part("node")
     with trio.fail_after(60):
         while appliance.daemon.text.count(f"export begun name={export.id}") < 2:  # noqa: ASYNC110 - another process
             await trio.sleep(0.1)

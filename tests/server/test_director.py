@@ -85,6 +85,8 @@ class Stage:
         role = Role.AGENT if machine is self.agent else Role.NODE
         drop = self.director.unwanted(machine.ident, [(run.run_id, run.attempt) for run in held or []])
         self.peers.add(machine.ident, role, machine.ident, machine, held or [])  # type: ignore[arg-type]
+        if machine is self.node:
+            self.peers.note_storages(machine.ident, frozenset({"storage"}))
         return drop
 
     def link_down(self, machine: Machine) -> None:
@@ -190,6 +192,17 @@ async def test_run_whose_host_never_comes_fails_and_says_so(stage: Stage) -> Non
     await stage.queue()
     run = await stage.wait_state(RunState.FAILED)
     assert (run.error_code, "host web1" in run.error) == ("not-online", True)
+
+
+async def test_run_waits_until_the_node_has_opened_its_storage(stage: Stage) -> None:
+    stage.link_up(stage.node)
+    stage.link_up(stage.agent)
+    stage.peers.note_storages("node", frozenset())
+    await stage.queue()
+    await trio.sleep(0.1)
+    assert (await stage.state(), stage.node.asked) == (RunState.QUEUED, [])
+    stage.peers.note_storages("node", frozenset({"storage"}))
+    await stage.running()
 
 
 async def test_run_waits_for_its_host_to_link(stage: Stage) -> None:

@@ -15,7 +15,7 @@ from schemas.api.words import BackupType as BackupTypeWord
 from schemas.api.words import Encryption, ObjectKind
 from schemas.control import PointRecord, StorageAnnounced, StorageAnswer, StorageAssigned, StorageOpen
 from vdrd.model import storage as model
-from vdrd.model.errors import BadInput, Conflict, KeyMissing, NotFound, VdrError
+from vdrd.model.errors import BadInput, Conflict, NotFound, VdrError
 from vdrd.model.points import Point
 from vdrd.model.storage import KeyMaterial
 from vdrd.net.keyfile import write_secret
@@ -82,46 +82,58 @@ def make_key_file(directory: Path, name: str) -> Path:
 
 
 class StorageKeeper:
-    """All storages of this node by id."""
+    """All storages of this node by id.
+
+    Two locks: `_changing` is held while storages are opened and closed, which may take long; `_lock` only
+    guards the
+    table, so `storage` never waits for an open under way and may be called on the event loop.
+    """
 
     def __init__(self, key_directory: Path) -> None:
         self._key_directory = key_directory
+        self._changing = threading.Lock()
         self._lock = threading.Lock()
         self._held: dict[str, Held] = {}
 
     def close(self) -> None:
         """Close every storage; nothing may be using them."""
+        with self._changing:
+            for storage_id in list(self._held):
+                self._let_go(storage_id)
+
+    def _all(self) -> list[Held]:
         with self._lock:
-            for held in self._held.values():
-                if held.storage is not None:
-                    held.storage.close()
-            self._held.clear()
+            return list(self._held.values())
+
+    def _let_go(self, storage_id: str) -> None:
+        with self._lock:
+            held = self._held.pop(storage_id, None)
+        if held is not None and held.storage is not None:
+            held.storage.close()
+            log.info("storage closed storage=%s path=%s", storage_id, held.path)
 
     def assign(self, assigned: list[StorageAssigned]) -> None:
-        """Hold what the server says and nothing else. One that cannot be opened is held with its problem, and
-        tried again
-        at the next call."""
-        with self._lock:
+        """Hold what the server says and nothing else. One that cannot be opened is held with its problem."""
+        with self._changing:
             wanted = {storage.storage_id: storage for storage in assigned}
-            for storage_id in set(self._held) - set(wanted):
-                held = self._held.pop(storage_id)
-                if held.storage is not None:
-                    held.storage.close()
+            for held in self._all():
+                if held.storage_id not in wanted:
+                    self._let_go(held.storage_id)
             for storage_id, word in wanted.items():
-                held = self._held.setdefault(
-                    storage_id,
-                    Held(
-                        storage_id, word.name, Path(word.path), Path(word.key_file) if word.key_file else None
-                    ),
+                new = Held(
+                    storage_id, word.name, Path(word.path), Path(word.key_file) if word.key_file else None
                 )
+                with self._lock:
+                    held = self._held.setdefault(storage_id, new)
                 self._try_open(held)
 
     def open_missing(self) -> list[str]:
-        """Try again to open what could not be opened (a disk that was not mounted yet). Returns what is open
-        now and was
-        not."""
-        with self._lock:
-            missing = [held for held in self._held.values() if held.storage is None]
+        """Try again to open what could not be opened (a disk that was not mounted yet).
+
+        Returns what is open now and was not.
+        """
+        with self._changing:
+            missing = [held for held in self._all() if held.storage is None]
             for held in missing:
                 self._try_open(held)
             return [held.storage_id for held in missing if held.storage is not None]
@@ -130,9 +142,7 @@ class StorageKeeper:
         if held.storage is not None:
             return
         try:
-            held.storage = Storage.open(held.path, key=read_key(held.key_file), writable=True)
-            held.problem = ""
-            log.info("storage opened storage=%s path=%s", held.storage_id, held.path)
+            storage = Storage.open(held.path, key=read_key(held.key_file), writable=True)
         except VdrError as error:
             if held.problem != error.message:
                 # Once per reason: it is tried every minute.
@@ -140,47 +150,49 @@ class StorageKeeper:
                     "storage not opened storage=%s path=%s reason=%s", held.storage_id, held.path, error
                 )
             held.problem = error.message
+            return
+        with self._lock:
+            held.storage, held.problem = storage, ""
+        log.info("storage opened storage=%s path=%s", held.storage_id, held.path)
 
     def open(self, wanted: StorageOpen) -> StorageAnswer:
-        """Make or attach a storage and hold it. Raises what the store reports; then nothing is held, and
-        nothing made."""
+        """Make or attach a storage and hold it.
+
+        Raises what the store reports; then nothing is held, and no key is left behind.
+        """
         path = Path(wanted.path)
         if not path.is_absolute():
             raise BadInput(what=f"{path} is not an absolute path")
-        with self._lock:
-            for held in self._held.values():
+        with self._changing:
+            for held in self._all():
                 if held.path == path:
                     raise Conflict(
                         what=f"{path} is storage {held.name} already", remedy="choose another directory"
                     )
             key_file = Path(wanted.key_file) if wanted.key_file else None
+            encryption = model.Encryption(wanted.encryption)
             made_key = None
             try:
+                if wanted.create and encryption is not model.Encryption.NONE and key_file is None:
+                    key_file = made_key = make_key_file(self._key_directory, wanted.storage_id)
+                key = read_key(key_file)
                 if wanted.create:
-                    encryption = model.Encryption(wanted.encryption)
-                    if encryption is not model.Encryption.NONE and key_file is None:
-                        key_file = made_key = make_key_file(self._key_directory, wanted.storage_id)
-                    key = None if encryption is model.Encryption.NONE else read_key(key_file)
-                    if encryption is not model.Encryption.NONE and key is None:
-                        raise KeyMissing(path=path)
                     Storage.create(path, encryption=encryption, compression=wanted.compression, key=key)
-                storage = Storage.open(path, key=read_key(key_file), writable=True)
+                storage = Storage.open(path, key=key, writable=True)
             except VdrError:
                 if made_key is not None:
                     made_key.unlink(missing_ok=True)
                 raise
             held = Held(wanted.storage_id, wanted.name, path, key_file, storage)
-            self._held[wanted.storage_id] = held
+            with self._lock:
+                self._held[wanted.storage_id] = held
             log.info("storage opened storage=%s path=%s", held.storage_id, path)
             return StorageAnswer(storage=_announced(held), key_file=str(key_file) if key_file else None)
 
     def drop(self, storage_id: str) -> None:
         """Close a storage and hold it no more. One that is not held is fine."""
-        with self._lock:
-            held = self._held.pop(storage_id, None)
-            if held is not None and held.storage is not None:
-                held.storage.close()
-                log.info("storage closed storage=%s path=%s", storage_id, held.path)
+        with self._changing:
+            self._let_go(storage_id)
 
     def storage(self, storage_id: str) -> Storage:
         """The open storage. Raises NotFound, or Conflict with its problem if it could not be opened."""
@@ -190,19 +202,18 @@ class StorageKeeper:
                 raise NotFound(what="storage on this node", name=storage_id)
             if held.storage is None:
                 raise Conflict(
-                    what=f"storage {held.name} is not open: {held.problem}", remedy="mend that first"
+                    what=f"storage {held.name} is not open: {held.problem or 'it is being opened'}",
+                    remedy="mend that first",
                 )
             return held.storage
 
     def open_ids(self) -> list[str]:
         """Ids of the storages that are open."""
-        with self._lock:
-            return [held.storage_id for held in self._held.values() if held.storage is not None]
+        return [held.storage_id for held in self._all() if held.storage is not None]
 
     def announcements(self) -> list[StorageAnnounced]:
         """Every storage as the server is told."""
-        with self._lock:
-            return [_announced(held) for held in self._held.values()]
+        return [_announced(held) for held in self._all()]
 
     def records(self, storage_id: str) -> list[PointRecord]:
         """Every point of a storage, oldest first."""

@@ -63,6 +63,7 @@ class Waiting:
     host_id: str | None
     host_name: str
     node_id: str
+    storage_id: str | None
     ready_at: float
     """On the loop's clock, like the next."""
     give_up_at: float
@@ -242,6 +243,7 @@ class Director:
             host_id=run.host_id,
             host_name=run.host_name,
             node_id=await self._node_of(run),
+            storage_id=run.storage_id,
             ready_at=ready_at,
             give_up_at=ready_at + self._config.wait_online_seconds,
         )
@@ -251,9 +253,11 @@ class Director:
         """What is not online that the run needs; empty if nothing."""
         if waiting.host_id is not None and self._peers.find(waiting.host_id) is None:
             return f"host {waiting.host_name}"
-        if self._peers.find(waiting.node_id) is None:
+        node = self._peers.find(waiting.node_id)
+        if node is None:
             return "the node of its storage"
-        return ""
+        # A node that has just registered opens its storages first.
+        return "" if waiting.storage_id in node.open_storages else "its storage"
 
     def _has_room(self, waiting: Waiting) -> bool:
         if waiting.node_id in self._draining:

@@ -147,7 +147,7 @@ class NodeHandler(MachineHandler):
     def __init__(self, services: Services, ident: str) -> None:
         super().__init__(services, ident, Role.NODE)
         self._since_scan: dict[str, list[str]] = {}
-        self._online: set[str] = set()
+        self._online: frozenset[str] = frozenset()
 
     async def _note_registered(self, _link: Link, message: Register) -> str:
         def work(connection: sqlite3.Connection) -> str:
@@ -182,7 +182,8 @@ class NodeHandler(MachineHandler):
         await services.catalog.write(work)
         for storage in announced:
             services.feed.publish("storage", storage.storage_id)
-        online = {storage.storage_id for storage in announced if storage.is_online}
+        online = frozenset(storage.storage_id for storage in announced if storage.is_online)
+        services.peers.note_storages(self._ident, online)
         if online - self._online:
             # Now that they are open it can serve what it served before.
             services.background.start_soon(serve_again, services, self._ident)

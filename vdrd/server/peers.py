@@ -29,6 +29,8 @@ class Peer:
     link: Link
     held: set[tuple[str, int]] = field(default_factory=set)
     """Run and attempt of what it works on, as it said when it registered and as the server started since."""
+    open_storages: frozenset[str] = frozenset()
+    """Of a node: what it has open, as it said last. None until it said so on this link."""
 
 
 class Peers:
@@ -70,6 +72,19 @@ class Peers:
         """Whether the peer works on that attempt; None while it has no link."""
         peer = self._peers.get(ident)
         return None if peer is None else (run_id, attempt) in peer.held
+
+    def note_storages(self, ident: str, open_ids: frozenset[str]) -> None:
+        """A node said which storages it has open."""
+        peer = self._peers.get(ident)
+        if peer is not None and peer.open_storages != open_ids:
+            peer.open_storages = open_ids
+            self.wake()
+
+    def note_storage_opened(self, ident: str, storage_id: str) -> None:
+        """A node has opened one more storage."""
+        peer = self._peers.get(ident)
+        if peer is not None:
+            self.note_storages(ident, peer.open_storages | {storage_id})
 
     def note_held(self, ident: str, run_id: str, attempt: int) -> None:
         """The peer was given that attempt."""

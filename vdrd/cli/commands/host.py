@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     token.add_argument("--name", metavar="NAME", help="name to give the machine (its own host name)")
     token.add_argument(
-        "--role", choices=("agent", "node"), default="agent", help="what will run there (agent)"
+        "--role", choices=("agent", "node", "console"), default="agent", help="what will run there (agent)"
     )
     token.add_argument(
         "--valid-hours", metavar="N", type=float, default=24, help="how long it is good for (24)"

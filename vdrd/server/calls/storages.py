@@ -84,6 +84,7 @@ async def create_storage(services: Services, caller: Caller, request: StorageCre
     except VdrError:
         await services.peers.ask(node_id, f"node {node.name}", StorageClose(storage_id=storage_id), Ack)
         raise
+    services.peers.note_storage_opened(node_id, storage_id)
     if request.attach:
         await services.peers.ask(node_id, f"node {node.name}", PointsAsk(storage_id=storage_id), Ack)
     services.feed.publish("storage", storage_id)
