@@ -357,11 +357,20 @@ async def test_retry_leaves_out_what_an_earlier_attempt_has_stored(stage: Stage)
     stage.link_up(stage.agent)
     await stage.queue(items=2)
     await stage.running()
-    record = PointRecord(
-        point_id="p" * 32,
+    record = record_of("p" * 32, "web1:/0")
+    await stage.catalog.write(points.put, "storage", [record])
+    await stage.end(RunState.FAILED, error_code="unreachable", error="cut", is_retryable=True)
+    await stage.running(attempt=2)
+    start = await stage.agent.wait_asked(RunStart, 2)
+    assert [item.object_name for item in start.spec.items] == ["web1:/1"]
+
+
+def record_of(point_id: str, object_name: str) -> PointRecord:
+    return PointRecord(
+        point_id=point_id,
         time=from_ms(5),
         started_at=from_ms(4),
-        object_name="web1:/0",
+        object_name=object_name,
         kind="files",  # type: ignore[arg-type]
         backup_type=BackupType.FULL,
         source="/0",
@@ -373,11 +382,31 @@ async def test_retry_leaves_out_what_an_earlier_attempt_has_stored(stage: Stage)
         warning_count=0,
         labels={"run-id": "r", "host-id": "agent"},
     )
-    await stage.catalog.write(points.put, "storage", [record])
-    await stage.end(RunState.FAILED, error_code="unreachable", error="cut", is_retryable=True)
-    await stage.running(attempt=2)
-    start = await stage.agent.wait_asked(RunStart, 2)
-    assert [item.object_name for item in start.spec.items] == ["web1:/1"]
+
+
+async def test_end_of_a_backup_waits_for_its_points_to_be_announced(
+    stage: Stage, nursery: trio.Nursery
+) -> None:
+    stage.link_up(stage.node)
+    stage.link_up(stage.agent)
+    await stage.queue()
+    await stage.running()
+    ended = RunEnded(run_id="r", attempt=1, state=RunState.DONE, point_ids=["p" * 32])
+    nursery.start_soon(stage.director.note_ended, "agent", ended)
+    await trio.sleep(GRACE_SECONDS / 3)
+    assert await stage.state() is RunState.RUNNING
+    await stage.catalog.write(points.put, "storage", [record_of("p" * 32, "web1:/0")])
+    stage.director.note_points()
+    assert (await stage.wait_state(RunState.DONE)).point_ids == ["p" * 32]
+
+
+async def test_end_of_a_backup_whose_points_never_come_is_taken_all_the_same(stage: Stage) -> None:
+    stage.link_up(stage.node)
+    stage.link_up(stage.agent)
+    await stage.queue()
+    await stage.running()
+    await stage.end(RunState.DONE, point_ids=["p" * 32])
+    assert await stage.state() is RunState.DONE
 
 
 async def test_runs_of_one_host_are_limited_and_follow_in_order(stage: Stage) -> None:

@@ -1,6 +1,7 @@
 """Restore points, as the nodes announce them."""
 
 import sqlite3
+from collections.abc import Iterable
 
 import msgspec
 
@@ -98,6 +99,14 @@ def latest_id(
         [object_name, storage_id, backup_type, backup_type],
     ).fetchone()
     return None if row is None else str(row["point_id"])
+
+
+def are_known(connection: sqlite3.Connection, point_ids: Iterable[str]) -> bool:
+    """True if every one of these points is in the catalog."""
+    return all(
+        connection.execute("SELECT 1 FROM points WHERE point_id = ?", [point_id]).fetchone() is not None
+        for point_id in point_ids
+    )
 
 
 def of_object(connection: sqlite3.Connection, storage_id: str, object_name: str) -> list[PointInfo]:

@@ -29,7 +29,7 @@ class Outcome:
     new_bytes: int = 0
     stored_bytes: int = 0
     point_ids: tuple[str, ...] = ()
-    """Of a verification: the points that cannot be restored whole."""
+    """Of a backup: the points it made. Of a verification: those that cannot be restored whole."""
     is_reported: bool = False
     """True if an agent or node said so itself; otherwise they have to be told."""
 

@@ -116,6 +116,10 @@ class Director:
         (self._draining.add if is_draining else self._draining.discard)(node_id)
         self._wake()
 
+    def note_points(self) -> None:
+        """Points came into the catalog: a run may wait for them."""
+        self._wake()
+
     def with_progress(self, run: RunInfo) -> RunInfo:
         """The run with the progress that only memory has yet."""
         attempt = self._attempts.get(run.id)
@@ -323,6 +327,7 @@ class Director:
             log.exception("run broke run=%s", run_id)
             attempt.end(Outcome(RunState.FAILED, "internal", f"a defect in the server: {error}"))
         assert attempt.outcome is not None
+        await self._wait_points(attempt)
         await self._release(attempt)
         await self._finish(run_id, attempt, attempt.outcome)
 
@@ -431,6 +436,24 @@ class Director:
             await self._peers.ask(attempt.worker_id, "the worker", RunCancel(run_id=attempt.spec.run_id), Ack)
         except VdrError as error:
             log.info("cancel not delivered run=%s reason=%s", attempt.spec.run_id, error)
+
+    async def _wait_points(self, attempt: Attempt) -> None:
+        """Let the points of a finished backup arrive first, so that a run that is done has them.
+
+        They come at once, except from a node that made them while the server was away: it tells after it
+        linked again.
+        """
+        assert attempt.outcome is not None
+        if attempt.spec.kind not in _BACKUPS or not attempt.outcome.point_ids:
+            return
+        with trio.move_on_after(self._config.grace_seconds) as patience:
+            while True:
+                changed = self._changed
+                if await self._catalog.read(points.are_known, attempt.outcome.point_ids):
+                    return
+                await changed.wait()
+        if patience.cancelled_caught:
+            log.warning("points of run not announced run=%s", attempt.spec.run_id)
 
     async def _release(self, attempt: Attempt) -> None:
         """Tell who may still hold the attempt that it is over. One who cannot be told learns it when it

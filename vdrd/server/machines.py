@@ -203,6 +203,7 @@ class NodeHandler(MachineHandler):
                 log.info("storage scanned storage=%s points_gone=%d", message.storage_id, gone)
 
         await services.catalog.write(work)
+        services.director.note_points()
         if message.is_scan and message.is_last:
             since.clear()
         if not message.is_scan:
