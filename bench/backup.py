@@ -77,8 +77,10 @@ def same_content(left: Path, right: Path) -> bool:
     return subprocess.run([*command, left, right], stdout=subprocess.DEVNULL, check=False).returncode == 0
 
 
-def measure_tool(tool: Tool, change: generate.ImageChange | generate.TreeChange | None) -> dict[str, float]:
-    """All figures of one tool on one input; leaves the input as it was and nothing else behind."""
+def measure_tool(
+    tool: Tool, change: generate.ImageChange | generate.TreeChange | None, waste: Path
+) -> dict[str, float]:
+    """All figures of one tool on one input; leaves the input as it was, and what it restored in `waste`."""
     tool.prepare()
     empty_bytes = measure.stored_bytes(tool.repository)
     measure.warm(tool.source)
@@ -105,7 +107,7 @@ def measure_tool(tool: Tool, change: generate.ImageChange | generate.TreeChange 
         if not same_content(tool.source, tool.restored()):
             raise measure.CommandFailed(f"{tool.name} restored something else than {tool.source}")
         costs += [increment, restore]
-        shutil.rmtree(tool.target, ignore_errors=True) if tool.target.is_dir() else tool.target.unlink()
+        tool.target.rename(waste)
         measure.warm(tool.repository)
         verify = tool.verify()
         if verify is not None:
@@ -175,6 +177,11 @@ def measure_all(arguments: argparse.Namespace) -> dict[str, dict[str, list[dict[
     inputs = arguments.work / "inputs"
     inputs.mkdir(parents=True, exist_ok=True)
     generate.generate(inputs, arguments.kinds, arguments.scale, arguments.seed)
+    # ext4 steps over inodes freed in the last minutes, one by one: a tool that restores after another's tree
+    # was removed would pay for that. So everything is removed at the end.
+    waste = arguments.work / "waste"
+    shutil.rmtree(waste, ignore_errors=True)
+    waste.mkdir()
     found: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
     for kind in arguments.kinds:
         source = (inputs / SOURCES[kind]).resolve()
@@ -185,7 +192,8 @@ def measure_all(arguments: argparse.Namespace) -> dict[str, dict[str, list[dict[
                     continue
                 print(f"{kind}: run {run + 1} of {arguments.runs}, {name}", file=sys.stderr)
                 tool = TOOLS[name]((arguments.work / "repositories" / name).resolve(), kind, source)
-                found[kind][name].append(measure_tool(tool, change))
+                found[kind][name].append(measure_tool(tool, change, waste / f"{kind}-{name}-{run}"))
+    shutil.rmtree(waste)
     return found
 
 
