@@ -20,6 +20,7 @@ typedef struct {
     uint8_t block[BLAKE3_BLOCK_BYTES];
     uint32_t block_bytes;
     uint32_t flags;
+    int level;
     uint64_t counter;
 } node;
 
@@ -30,9 +31,17 @@ static const uint32_t IV[8] = BLAKE3_IV;
     a += b + (x), d = ROTR(d ^ a, 16), c += d, b = ROTR(b ^ c, 12);                                                    \
     a += b + (y), d = ROTR(d ^ a, 8), c += d, b = ROTR(b ^ c, 7);
 
-static void compress(const uint32_t cv[8], const uint8_t *block, uint32_t block_bytes, uint64_t counter, uint32_t flags,
-                     uint32_t out[16]) {
+static void compress(int level, const uint32_t cv[8], const uint8_t *block, uint32_t block_bytes, uint64_t counter,
+                     uint32_t flags, uint32_t out[16]) {
     uint32_t m[16], v[16];
+#if defined(__x86_64__)
+    if (level >= VDR_BLAKE3_AVX2) {
+        vdr_blake3_compress_rows(cv, block, block_bytes, counter, flags, out);
+        return;
+    }
+#else
+    (void)level;
+#endif
     memcpy(m, block, sizeof m);
     memcpy(v, cv, 32);
     memcpy(v + 8, IV, 16);
@@ -40,7 +49,7 @@ static void compress(const uint32_t cv[8], const uint8_t *block, uint32_t block_
     v[13] = (uint32_t)(counter >> 32);
     v[14] = block_bytes;
     v[15] = flags;
-    BLAKE3_ROUNDS(G, v, m)
+    BLAKE3_ROUNDS(BLAKE3_ROUND, G, v, m)
     for (int i = 0; i < 8; i++) {
         out[i] = v[i] ^ v[i + 8];
         out[i + 8] = v[i + 8] ^ cv[i];
@@ -49,7 +58,7 @@ static void compress(const uint32_t cv[8], const uint8_t *block, uint32_t block_
 
 static void node_value(const node *n, uint8_t out[BLAKE3_CV_BYTES]) {
     uint32_t words[16];
-    compress(n->cv, n->block, n->block_bytes, n->counter, n->flags, words);
+    compress(n->level, n->cv, n->block, n->block_bytes, n->counter, n->flags, words);
     memcpy(out, words, BLAKE3_CV_BYTES);
 }
 
@@ -57,7 +66,7 @@ static void node_root(const node *n, uint8_t *out, size_t out_bytes) {
     uint32_t words[16];
     for (uint64_t counter = 0; out_bytes > 0; counter++) {
         size_t part = out_bytes < sizeof words ? out_bytes : sizeof words;
-        compress(n->cv, n->block, n->block_bytes, counter, n->flags | BLAKE3_ROOT, words);
+        compress(n->level, n->cv, n->block, n->block_bytes, counter, n->flags | BLAKE3_ROOT, words);
         memcpy(out, words, part);
         out += part;
         out_bytes -= part;
@@ -70,7 +79,7 @@ static void chunk_node(const mode *m, const uint8_t *data, size_t bytes, uint64_
     uint32_t start = BLAKE3_CHUNK_START;
     memcpy(n->cv, m->key, sizeof n->cv);
     for (; bytes > BLAKE3_BLOCK_BYTES; data += BLAKE3_BLOCK_BYTES, bytes -= BLAKE3_BLOCK_BYTES) {
-        compress(n->cv, data, BLAKE3_BLOCK_BYTES, counter, m->flags | start, words);
+        compress(m->level, n->cv, data, BLAKE3_BLOCK_BYTES, counter, m->flags | start, words);
         memcpy(n->cv, words, sizeof n->cv);
         start = 0;
     }
@@ -79,6 +88,7 @@ static void chunk_node(const mode *m, const uint8_t *data, size_t bytes, uint64_
         memcpy(n->block, data, bytes);
     n->block_bytes = (uint32_t)bytes;
     n->flags = m->flags | start | BLAKE3_CHUNK_END;
+    n->level = m->level;
     n->counter = counter;
 }
 
@@ -88,6 +98,7 @@ static void parent_node(const mode *m, const uint8_t *left, const uint8_t *right
     memcpy(n->block + BLAKE3_CV_BYTES, right, BLAKE3_CV_BYTES);
     n->block_bytes = BLAKE3_BLOCK_BYTES;
     n->flags = m->flags | BLAKE3_PARENT;
+    n->level = m->level;
     n->counter = 0;
 }
 
@@ -122,8 +133,12 @@ static size_t chunk_values(const mode *m, const uint8_t *data, size_t bytes, uin
     blake3_lanes common = {
         .flags = m->flags, .first = BLAKE3_CHUNK_START, .last = BLAKE3_CHUNK_END, .counter_step = 1};
     memcpy(common.key, m->key, sizeof common.key);
-    size_t done = many(m, &common, data, BLAKE3_CHUNK_BYTES, BLAKE3_CHUNK_BLOCKS, counter,
-                       bytes / BLAKE3_CHUNK_BYTES, values);
+    size_t whole = bytes / BLAKE3_CHUNK_BYTES;
+    size_t done = many(m, &common, data, BLAKE3_CHUNK_BYTES, BLAKE3_CHUNK_BLOCKS, counter, whole, values);
+    /* Four lanes cost less than two single chunks, so two or three at the end take some before them along again. */
+    if (m->level >= VDR_BLAKE3_AVX2 && whole >= 4 && whole - done >= 2)
+        done = whole - 4 + many(m, &common, data + (whole - 4) * BLAKE3_CHUNK_BYTES, BLAKE3_CHUNK_BYTES,
+                                BLAKE3_CHUNK_BLOCKS, counter + whole - 4, 4, values + (whole - 4) * BLAKE3_CV_BYTES);
     for (size_t at = done * BLAKE3_CHUNK_BYTES; at < bytes; at += BLAKE3_CHUNK_BYTES, done++) {
         node n;
         size_t part = bytes - at < BLAKE3_CHUNK_BYTES ? bytes - at : BLAKE3_CHUNK_BYTES;

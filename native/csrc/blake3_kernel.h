@@ -37,14 +37,14 @@ enum {
     G(v[3], v[4], v[9], v[14], m[s14], m[s15])
 
 /* All seven rounds; each order is the one before it under the specification's permutation. */
-#define BLAKE3_ROUNDS(G, v, m)                                                                                         \
-    BLAKE3_ROUND(G, v, m, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)                                        \
-    BLAKE3_ROUND(G, v, m, 2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)                                        \
-    BLAKE3_ROUND(G, v, m, 3, 4, 10, 12, 13, 2, 7, 14, 6, 5, 9, 0, 11, 15, 8, 1)                                        \
-    BLAKE3_ROUND(G, v, m, 10, 7, 12, 9, 14, 3, 13, 15, 4, 0, 11, 2, 5, 8, 1, 6)                                        \
-    BLAKE3_ROUND(G, v, m, 12, 13, 9, 11, 15, 10, 14, 8, 7, 2, 5, 3, 0, 1, 6, 4)                                        \
-    BLAKE3_ROUND(G, v, m, 9, 14, 11, 5, 8, 12, 15, 1, 13, 3, 0, 10, 2, 6, 4, 7)                                        \
-    BLAKE3_ROUND(G, v, m, 11, 15, 5, 0, 1, 9, 8, 6, 14, 10, 2, 12, 3, 4, 7, 13)
+#define BLAKE3_ROUNDS(ROUND, ...)                                                                                      \
+    ROUND(__VA_ARGS__, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)                                           \
+    ROUND(__VA_ARGS__, 2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)                                           \
+    ROUND(__VA_ARGS__, 3, 4, 10, 12, 13, 2, 7, 14, 6, 5, 9, 0, 11, 15, 8, 1)                                           \
+    ROUND(__VA_ARGS__, 10, 7, 12, 9, 14, 3, 13, 15, 4, 0, 11, 2, 5, 8, 1, 6)                                           \
+    ROUND(__VA_ARGS__, 12, 13, 9, 11, 15, 10, 14, 8, 7, 2, 5, 3, 0, 1, 6, 4)                                           \
+    ROUND(__VA_ARGS__, 9, 14, 11, 5, 8, 12, 15, 1, 13, 3, 0, 10, 2, 6, 4, 7)                                           \
+    ROUND(__VA_ARGS__, 11, 15, 5, 0, 1, 9, 8, 6, 14, 10, 2, 12, 3, 4, 7, 13)
 
 /* What the inputs of a many-lane call have in common. */
 typedef struct {
@@ -60,6 +60,10 @@ typedef void blake3_many(const blake3_lanes *common, const uint8_t *in, size_t s
                          uint8_t *out);
 
 #if defined(__x86_64__)
+/* One block; out as the specification's compress(): the new chaining value, then the rest of the extended output. */
+void vdr_blake3_compress_rows(const uint32_t cv[8], const uint8_t *block, uint32_t block_bytes, uint64_t counter,
+                              uint32_t flags, uint32_t out[16]);
+
 blake3_many vdr_blake3_many4_avx2, vdr_blake3_many8_avx2;
 blake3_many vdr_blake3_many4_avx512, vdr_blake3_many8_avx512, vdr_blake3_many16_avx512;
 #endif

@@ -45,7 +45,7 @@ TARGET void NAME(const blake3_lanes *common, const uint8_t *in, size_t stride, s
 #define G(a, b, c, d, x, y)                                                                                            \
     a += b + (x), d ^= a, d = ROTR(d, 16), c += d, b ^= c, b = ROTR(b, 12);                                            \
     a += b + (y), d ^= a, d = ROTR(d, 8), c += d, b ^= c, b = ROTR(b, 7);
-        BLAKE3_ROUNDS(G, v, m)
+        BLAKE3_ROUNDS(BLAKE3_ROUND, G, v, m)
 #undef G
         for (int i = 0; i < 8; i++)
             h[i] = v[i] ^ v[i + 8];
