@@ -5,6 +5,7 @@ import trio
 import trio.testing
 
 from vdrd.model.errors import MessageTooLarge, NotFound, PeerBusy, PeerFailed, ProtocolViolation, Unreachable
+from vdrd.net.address import Address
 from vdrd.net.dial import Backoff, dial, keep_dialed
 from vdrd.net.identity import Role
 from vdrd.net.link import DeafHandler, LinkLimits
@@ -260,3 +261,17 @@ def test_backoff_attempts_grow_to_the_longest():
     backoff = Backoff(1, 8)
     assert [backoff.pause_seconds(attempt, 0.0) for attempt in range(1, 7)] == [1, 2, 4, 8, 8, 8]
     assert backoff.pause_seconds(1000, 0.999) == pytest.approx(4, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        (Address("127.0.0.1", 9), "connection refused"),
+        (Address("no-such-host.invalid", 9), "not known|resolution"),
+    ],
+    ids=["nobody listens", "no such name"],
+)
+async def test_dial_that_cannot_connect_says_why_in_few_words(world, address, reason):
+    with pytest.raises(Unreachable, match=rf"^cannot reach {address}: [a-z, ]*({reason})[a-z, ]*$"):
+        async with dial(address, world.profile(Role.AGENT), expected=world.expected, handler=DeafHandler()):
+            pass

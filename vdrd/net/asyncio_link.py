@@ -18,6 +18,7 @@ import msgspec
 from schemas.link import Fault, Goodbye, Hello, Message, Notify, Ping, Refused, Reply, Request
 from vdrd.model.errors import CertificateRefused, NotAuthorised, ProtocolViolation, Unreachable, VdrError
 from vdrd.net.address import Address
+from vdrd.net.connect_error import reason_of
 from vdrd.net.identity import Expected, PeerIdentity
 from vdrd.net.socket_options import tune
 from vdrd.net.tls import TlsEngine, TlsProfile
@@ -94,7 +95,7 @@ class AsyncioLink:
                 try:
                     reader, writer = await asyncio.open_connection(address.host, address.port)
                 except OSError as error:
-                    raise Unreachable(peer=address, reason=(error.strerror or str(error)).lower()) from error
+                    raise Unreachable(peer=address, reason=reason_of(error)) from error
                 tune(writer.get_extra_info("socket"))
                 link = cls(reader, writer, profile.dialer(str(address)), address)
                 try:

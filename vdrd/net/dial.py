@@ -16,6 +16,7 @@ import trio
 from schemas.link import Hello, Refused, Welcome
 from vdrd.model.errors import CertificateRefused, Unreachable, VdrError
 from vdrd.net.address import Address
+from vdrd.net.connect_error import reason_of
 from vdrd.net.identity import Expected, PeerIdentity
 from vdrd.net.link import Handler, Link, LinkLimits, open_link
 from vdrd.net.nursery import flat_nursery
@@ -52,19 +53,10 @@ async def connect(address: Address, make_engine: Callable[[str], TlsEngine]) -> 
     try:
         transport = await trio.open_tcp_stream(address.host, address.port)
     except OSError as error:
-        raise Unreachable(peer=address, reason=_reason_of(error)) from error
+        raise Unreachable(peer=address, reason=reason_of(error)) from error
     tune(transport.socket)
     name = str(address)
     return TlsStream(transport, make_engine(name), name)
-
-
-def _reason_of(error: BaseException) -> str:
-    # trio says only 'all attempts to connect failed'; the attempts' own errors are its cause.
-    cause = error.__cause__
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    inner = cause if isinstance(cause, OSError) else error
-    return str(getattr(inner, "strerror", None) or inner).lower()
 
 
 async def greet(
