@@ -210,6 +210,9 @@ async def _keep_linked(agent: Agent, address: Address) -> None:
 
 
 async def _signalled() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # In force again once the receiver is gone: a second signal does not hurry the end of runs.
+        signal.signal(number, signal.SIG_IGN)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for _ in signals:
             return

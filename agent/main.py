@@ -17,6 +17,12 @@ from vdrd.model import settings
 from vdrd.model.errors import ExitCode, VdrError
 
 _BUNDLE_BYTES_MAX = 64 << 10
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,6 +65,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _set_up_logging(level: str) -> None:
+    """Log lines on standard error: time, level, module, text."""
+    if level not in _LEVELS:
+        known = ", ".join(_LEVELS)
+        raise settings.SettingsWrong(where="agent.log_level", reason=f"must be one of {known}, not {level!r}")
+    logging.basicConfig(
+        level=_LEVELS[level],
+        stream=sys.stderr,
+        format="%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+
+
 def _bundle_from(name: str) -> str:
     if name == "-":
         return sys.stdin.read(_BUNDLE_BYTES_MAX)
@@ -88,11 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.show_config:
             print(settings.shown("agent", config))
             return ExitCode.DONE
-        logging.basicConfig(
-            level=config.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s %(message)s",
-            stream=sys.stderr,
-        )
+        _set_up_logging(config.log_level)
         if args.command == "enrol":
             return _enrol(args, parser, AgentState(config.state_directory))
         trio.run(serve, config)

@@ -1,5 +1,10 @@
 """`vdr-agent` as people type it: settings, enrolment, endings."""
 
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import trio
 
@@ -58,6 +63,29 @@ def test_start_without_enrolment_says_how_to_enrol(run):
     assert code == 2
     assert err.startswith("vdr-agent: this host is not enrolled")
     assert "vdr-agent enrol TOKEN" in err
+
+
+def test_unknown_log_level_is_refused(run):
+    code, _, err = run("--set", "agent.log_level=loud")
+    assert code == 2
+    assert "must be one of debug, info, warning, error, not 'loud'" in err
+
+
+async def test_daemon_ends_in_order_at_sigterm_even_when_it_comes_twice(headquarters, files):
+    await headquarters.enrol()
+    program = Path(sys.executable).with_name("vdr-agent")
+    process = await trio.lowlevel.open_process([program, "--config-dir", files], stderr=subprocess.PIPE)
+    await headquarters.until(lambda: headquarters.registers)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    with trio.fail_after(20):
+        assert await process.wait() == 0
+        told = b""
+        while data := await process.stderr.receive_some():
+            told += data
+    await process.stderr.aclose()
+    assert b"agent stopped" in told
+    assert b"Traceback" not in told
 
 
 @pytest.mark.parametrize(
