@@ -9,6 +9,7 @@ from typing import Protocol
 
 from vdrd.model.errors import ProtocolViolation, Unreachable
 from vdrd.net.dial import Detached
+from vdrd.net.socket_options import tune_for_bulk
 from vdrd.net.tls import RECORD_BATCH_BYTES, TlsEngine
 from vdrd.protocol.seal import HEADER, RECORD_BYTES_MAX, ChannelSeal, record_bytes
 
@@ -169,4 +170,6 @@ class SealedBytes:
 
 def socket_of(connection: Detached) -> BlockingSocket:
     """The socket of a detached connection, owned by the caller from now on."""
-    return BlockingSocket(socket.socket(fileno=connection.descriptor), connection.address)
+    plain = socket.socket(fileno=connection.descriptor)
+    tune_for_bulk(plain)
+    return BlockingSocket(plain, connection.address)

@@ -7,7 +7,9 @@ KEEPALIVE_IDLE_SECONDS = 10
 KEEPALIVE_INTERVAL_SECONDS = 5
 KEEPALIVE_PROBES = 4
 UNACKNOWLEDGED_MILLISECONDS = 30_000
-"""Bytes sent and not acknowledged for this long mean the peer is gone."""
+"""Bytes sent and not taken for this long mean the peer is gone."""
+BULK_UNACKNOWLEDGED_MILLISECONDS = 120_000
+"""The same on data channels, where a peer that waits for a slow disk takes nothing for a while and is well."""
 
 
 class _HasOptions(Protocol):
@@ -22,3 +24,8 @@ def tune(connection: _HasOptions) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_SECONDS)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
+
+
+def tune_for_bulk(connection: _HasOptions) -> None:
+    """After `tune`, for a data channel."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, BULK_UNACKNOWLEDGED_MILLISECONDS)
