@@ -9,7 +9,7 @@ KEEPALIVE_PROBES = 4
 UNACKNOWLEDGED_MILLISECONDS = 30_000
 """Bytes sent and not taken for this long mean the peer is gone."""
 BULK_UNACKNOWLEDGED_MILLISECONDS = 120_000
-"""The same on data channels, where a peer that waits for a slow disk takes nothing for a while and is well."""
+"""The same on data channels: a peer that waits for a slow disk takes nothing for a while and is well."""
 
 
 class _HasOptions(Protocol):
