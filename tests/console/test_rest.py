@@ -98,7 +98,7 @@ def test_document_page_lists_every_operation_without_asking_elsewhere(inside: Wo
         ("PUT", "/jobs", b"{}", 405, "bad-input"),
         ("POST", "/jobs", b" " * (2 << 20), 413, "too-large"),
     ],
-)  # fmt: skip
+)
 def test_request_that_cannot_be_used_is_a_problem_that_says_why(
     world: World, method: str, path: str, body: bytes | None, status: int, code: str
 ) -> None:
