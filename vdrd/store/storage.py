@@ -189,6 +189,10 @@ class Storage:
         """Points of an object, or all, oldest first. Damaged ones are left out: see `damaged_points`."""
         return self.book.list(object_name)[0]
 
+    def damages_at_open(self) -> list[Damaged]:
+        """What was found not to hold when the storage was opened: index segments and packs. For the log."""
+        return list(self.index.damages)
+
     def damaged_points(self) -> list[Damaged]:
         """Why points that are there cannot be read."""
         return self.book.list()[1]
@@ -209,10 +213,10 @@ class Storage:
     def _check_writable(self) -> None:
         _ = self.pool
 
-    def session(self, *, check: bool = True, domain: int = 0) -> WriteSession:
+    def session(self, *, check: bool = True) -> WriteSession:
         """Begin a backup. `check` verifies every chunk that is put against its id: leave it out only where
         the same process has just computed both."""
-        session = WriteSession(self, domain=domain, check=check, on_end=self._session_ended)
+        session = WriteSession(self, domain=0, check=check, on_end=self._session_ended)
         with self._sessions_lock:
             self._sessions.add(session)
         return session
@@ -288,10 +292,15 @@ class Storage:
 
     @contextmanager
     def hold(self, point: Point) -> Iterator[None]:
-        """Keep a point's chunks from collection while they are read, even if it is forgotten meanwhile."""
+        """Keep a point's chunks from collection while they are read, even if it is forgotten meanwhile.
+
+        Raises NotFound when it is gone already.
+        """
         with self._sessions_lock:
             self._held.append(point)
         try:
+            # Looked at after it is held: a collection that did not see it held has seen its file.
+            self.book.read(point.point_id, afresh=True)
             yield
         finally:
             with self._sessions_lock:

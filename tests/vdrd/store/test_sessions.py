@@ -12,7 +12,7 @@ from tests.vdrd.store.conftest import KEY, back_up, disk_bytes, image_bytes
 from vdrd.disk.backup import backup_disk
 from vdrd.formats.batch import raw_batch
 from vdrd.model.chunks import ChunkKind, EncodedBatch
-from vdrd.model.errors import Damaged, StorageUnwritable
+from vdrd.model.errors import Damaged, NotFound, StorageUnwritable
 from vdrd.model.progress import Cancel
 from vdrd.store import Encryption, Storage, WriteSession
 
@@ -214,6 +214,9 @@ def test_held_point_survives_being_forgotten(storage_path: Path, tmp_path: Path)
             storage.collect()
             assert disk_bytes(storage, point) == image.read_bytes()
         assert storage.collect().removed_packs == 1
+        with pytest.raises(NotFound), storage.hold(point):
+            raise AssertionError
+        assert storage.held_points() == []
 
 
 def test_many_commits_keep_the_number_of_segments_bounded(storage_path: Path, tmp_path: Path) -> None:
