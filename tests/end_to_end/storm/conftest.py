@@ -1,8 +1,6 @@
 """A whole suite for a test: appliance (server, node, console) and an agent, in directories and on ports of
 its own."""
 
-import os
-import signal
 import socket
 import ssl
 import subprocess
@@ -17,6 +15,13 @@ import httpx
 import pytest
 
 PROGRAMS = Path(sys.executable).parent
+COMMANDS = {
+    "appliance": ["vdrd", "appliance"],
+    "server": ["vdrd", "server"],
+    "node": ["vdrd", "node"],
+    "console": ["vdr-console"],
+    "agent": ["vdr-agent"],
+}
 FINAL_STATES = {"done", "warning", "failed", "cancelled"}
 
 
@@ -31,7 +36,11 @@ def free_ports(count: int) -> list[int]:
 
 
 class Suite:
-    """Use as a context manager. `ask` speaks REST as the administrator."""
+    """Use as a context manager. `ask` speaks REST as the administrator.
+
+    An appliance makes everything once; then its parts run each by itself, so that a killed one is back at
+    once and not after the growing pause of the appliance's supervisor.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,14 +52,17 @@ class Suite:
             [appliance]
             state_directory = "{folder}"
             [server]
+            state_directory = "{folder}/server"
             listen = ["127.0.0.1:{server}"]
             [node]
+            state_directory = "{folder}/node"
             server = "127.0.0.1:{server}"
             listen = ["127.0.0.1:{node}"]
             nfs_port = {nfs}
             mount_port = {mount}
             portmap_port = 0
             [console]
+            state_directory = "{folder}/console"
             server = "127.0.0.1:{server}"
             listen = ["127.0.0.1:{console}"]
             [agent]
@@ -58,73 +70,64 @@ class Suite:
         """)
         self._options = ["--config-dir", str(config)]
         self._console = f"https://127.0.0.1:{console}"
-        self._appliance: subprocess.Popen[bytes] | None = None
-        self._agent: subprocess.Popen[bytes] | None = None
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._client: httpx.Client | None = None
         self.host_id = ""
 
     def __enter__(self) -> "Suite":
-        self.start_appliance()
+        self._start("appliance")
+        wait_until(self.folder.joinpath("appliance.json").exists, "the appliance is ready")
+        self._stop("appliance")
+        for part in ("server", "node", "console"):
+            self._start(part)
+        self._log_in()
         self._enrol()
-        self.start_agent()
+        self._start("agent")
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._client is not None:
             self._client.close()
-        for process in (self._agent, self._appliance):
-            if process is not None:
-                process.terminate()
-                try:
-                    process.wait(timeout=90)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
+        for part in reversed(list(self._running)):
+            self._stop(part)
 
     # ---- processes
 
-    def _start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
-        with self.folder.joinpath(f"{name}.log").open("ab") as log:
-            return subprocess.Popen(
-                [PROGRAMS / command[0], *command[1:], *self._options], stdout=log, stderr=log
-            )
+    def _start(self, part: str) -> None:
+        command = [PROGRAMS / COMMANDS[part][0], *COMMANDS[part][1:], *self._options]
+        with self.folder.joinpath(f"{part}.log").open("ab") as log:
+            self._running[part] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
-    def start_appliance(self) -> None:
-        status = self.folder / "appliance.json"
-        status.unlink(missing_ok=True)
-        self._appliance = self._start("appliance", "vdrd", "appliance")
-        wait_until(status.exists, "the appliance is ready")
-        context = ssl.create_default_context(cafile=str(self.folder / "server/authority/authority.pem"))
-        self._client = httpx.Client(base_url=f"{self._console}/api/v1", verify=context, timeout=60)
-        password = self.folder.joinpath("server/administrator-password").read_text().strip()
-        token = self.ask("POST", "/sessions", user_name="admin", password=password)["session_token"]
-        self._client.headers["Authorization"] = f"Bearer {token}"
-
-    def start_agent(self) -> None:
-        self._agent = self._start("agent", "vdr-agent")
-
-    def pid_of(self, part: str) -> int:
-        """Process id of `agent`, or of a part of the appliance (which its supervisor may have started
-        again)."""
-        if part == "agent":
-            assert self._agent is not None
-            return self._agent.pid
-        assert self._appliance is not None
-        children = Path(f"/proc/{self._appliance.pid}/task").glob("*/children")
-        for pid in " ".join(path.read_text() for path in children).split():
-            with suppress(FileNotFoundError):
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                if part.encode() in words or f"{part}.main".encode() in words:
-                    return int(pid)
-        raise ProcessLookupError(part)
+    def _stop(self, part: str) -> None:
+        process = self._running.pop(part)
+        process.terminate()
+        try:
+            process.wait(timeout=90)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def kill(self, part: str) -> None:
-        """kill -9 it; an agent is started again, as its unit would, and a part by its supervisor."""
-        os.kill(self.pid_of(part), signal.SIGKILL)
-        if part == "agent":
-            assert self._agent is not None
-            self._agent.wait()
-            self.start_agent()
+        """kill -9 it and start it again, as its unit would."""
+        process = self._running[part]
+        process.kill()
+        process.wait()
+        self._start(part)
+
+    def _log_in(self) -> None:
+        authority = str(self.folder / "server/authority/authority.pem")
+        context = ssl.create_default_context(cafile=authority)
+        self._client = httpx.Client(base_url=f"{self._console}/api/v1", verify=context, timeout=60)
+        password = self.folder.joinpath("server/administrator-password").read_text().strip()
+        answers: list[Any] = []
+
+        def is_in() -> bool:
+            with suppress(httpx.TransportError, AssertionError):
+                answers.append(self.ask("POST", "/sessions", user_name="admin", password=password))
+            return bool(answers)
+
+        wait_until(is_in, "the console lets the administrator in")
+        self._client.headers["Authorization"] = f"Bearer {answers[0]['session_token']}"
 
     def _enrol(self) -> None:
         token = self.ask("POST", "/enrolment-tokens", name="this-host")
