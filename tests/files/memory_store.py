@@ -68,6 +68,11 @@ class MemoryStore:
         assert at == len(payload)
         assert 32 * (len(batch.table) // 12) == len(batch.ids)
 
+    def lose(self, chunk_id: bytes) -> None:
+        """Forget a chunk, as a storage does whose pack was removed."""
+        del self.chunks[chunk_id]
+        self._claimed.discard(chunk_id)
+
     def fetch(self, ids: bytes) -> list[bytes]:
         plains = []
         for at in range(0, len(ids), 32):

@@ -194,6 +194,30 @@ def test_damaged_parent_is_read_around(runs: Runs) -> None:
     runs.prove()
 
 
+def test_point_before_without_its_head_is_read_around(runs: Runs) -> None:
+    assert runs.last is not None
+    assert runs.last.root_id is not None
+    plain = runs.store.chunks.pop(runs.last.root_id)
+    draft = backup_files(
+        runs.root, runs.store, object_name="t", parent=runs.last, parent_source=runs.store, parent_id="x"
+    )
+    assert (draft.warning_count, draft.backup_type, draft.parent_id) == (1, BackupType.FULL, None)
+    assert draft.read_bytes == draft.logical_bytes
+    runs.store.chunks[runs.last.root_id] = plain
+
+
+def test_full_run_stores_again_what_a_storage_lost(runs: Runs) -> None:
+    (runs.root / "folder 04" / "file 0400").write_bytes(b"so that packs are not simply made again")
+    runs.run()
+    lost = [i for i, kind in runs.store.kinds.items() if kind is ChunkKind.DATA][::3]
+    for chunk_id in lost:
+        runs.store.lose(chunk_id)
+    assert runs.run().new_bytes == 0
+    draft = runs.run(full=True)
+    assert draft.new_bytes > 0
+    runs.prove()
+
+
 def test_include_narrows_and_keeps_the_directories_above(runs: Runs) -> None:
     runs.run(include=("file 01*", "/folder 03/"))
     assert runs.last is not None

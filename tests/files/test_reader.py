@@ -45,7 +45,7 @@ def read(
     root_fd: int, batch: bytes, store: MemoryStore | None = None
 ) -> tuple[ReadBatch, dict[bytes, Entry]]:
     store = store or MemoryStore()
-    reader = BatchReader(root_fd, store, Cutter(KEYS.cut_key), WrittenCounts(), lambda _: None)
+    reader = BatchReader(root_fd, store, Cutter(KEYS.cut_key), WrittenCounts(), on_read=lambda _: None)
     try:
         result = reader.read(batch)
     finally:

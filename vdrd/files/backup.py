@@ -26,11 +26,11 @@ from native.scan import Scan, is_pseudo
 from vdrd.files.chunk_writer import ChunkWriter, WrittenCounts
 from vdrd.files.links import LinkGroups
 from vdrd.files.plan import Ahead, Plan
-from vdrd.files.reader import BatchReader, ReadBatch
+from vdrd.files.reader import BatchReader, KeptChunks, ReadBatch
 from vdrd.files.tree import TreeReader, TreeWriter, cut_seed
 from vdrd.files.warnings import Warnings
 from vdrd.model.chunks import ChunkSink, ChunkSource
-from vdrd.model.errors import BadInput, NotFound, SourceUnreadable
+from vdrd.model.errors import BadInput, Damaged, NotFound, SourceUnreadable
 from vdrd.model.points import BackupType, FilesRoot, ObjectKind, PointDraft
 from vdrd.model.progress import Cancel, Progress, ProgressSink
 
@@ -38,6 +38,7 @@ READERS = max(2, min(4, os.cpu_count() or 2))
 BATCHES_OPEN = 2 * READERS
 """Batches read or waiting for the manifest: so much memory (about 10 MiB each at worst) is in flight."""
 _REPORT_SECONDS = 0.2
+_PARENT_DAMAGED = "the point before is damaged; the files it could not tell about were read"
 _LOG = logging.getLogger(__name__)
 
 
@@ -69,10 +70,10 @@ def backup_files(
     """Back up the directory `root_path`; the caller commits the draft.
 
     `parent` (read through `parent_source`) tells what is unchanged: size, mtime, ctime, inode and device
-    equal. What is doubtful is read and compared; `full` reads everything. `include` and `exclude` are
-    patterns (docs/files.md). Directories in `skip_directories` (the storage itself) are left out; other file
-    systems are entered only with `crosses_file_systems`, and are a warning each unless
-    `is_uncrossed_quiet`. `progress` is called from this thread.
+    equal. What is doubtful is read and compared; `full` reads everything, and proves the chunks it keeps.
+    `include` and `exclude` are patterns (docs/files.md). Directories in `skip_directories` (the storage
+    itself) are left out; other file systems are entered only with `crosses_file_systems`, and are a warning
+    each unless `is_uncrossed_quiet`. `progress` is called from this thread.
 
     Files that cannot be read, or change while they are read, become warnings of the draft. Raises NotFound,
     BadInput or SourceUnreadable for the root, Cancelled, and what the sink raises.
@@ -88,7 +89,7 @@ def backup_files(
         stack.callback(os.close, root_fd)
         keys = sink.keys
         seed = cut_seed(keys.cut_key)
-        reader = TreeReader(parent, parent_source) if parent and parent_source else None
+        reader = _open_parent(parent, parent_source, warnings)
         scan = Scan(root_fd, rules=rules, crosses=crosses_file_systems, skips=_skips(path, skip_directories))
         stack.callback(scan.close)
 
@@ -105,7 +106,11 @@ def backup_files(
             totals.counts.add_read(count)
 
         cutter = Cutter(keys.cut_key)
-        readers = [BatchReader(root_fd, sink, cutter, totals.counts, on_read) for _ in range(READERS)]
+        kept = KeptChunks(parent_source) if full and parent_source else None
+        readers = [
+            BatchReader(root_fd, sink, cutter, totals.counts, on_read=on_read, kept=kept)
+            for _ in range(READERS)
+        ]
         for batch_reader in readers:
             stack.callback(batch_reader.close)
         pool = stack.enter_context(ThreadPoolExecutor(READERS, "vdr-read"))
@@ -113,7 +118,7 @@ def backup_files(
         report = _reporter(plan, totals, progress)
         _Pipeline(readers, tree, totals, warnings, cancel).run(ahead, pool, report)
         if plan.is_parent_damaged:
-            warnings.add("the point before is damaged; the files it could not tell about were read")
+            warnings.add(_PARENT_DAMAGED)
         root = tree.finish(
             logical_bytes=plan.counts().logical_bytes,
             users=_names(plan.owners(), lambda uid: pwd.getpwuid(uid).pw_name),
@@ -224,6 +229,18 @@ def _reporter(plan: Plan, totals: _Totals, progress: ProgressSink) -> Callable[[
         )
 
     return report
+
+
+def _open_parent(
+    parent: FilesRoot | None, source: ChunkSource | None, warnings: Warnings
+) -> TreeReader | None:
+    if parent is None or source is None:
+        return None
+    try:
+        return TreeReader(parent, source)
+    except Damaged:
+        warnings.add(_PARENT_DAMAGED)
+        return None
 
 
 def _open_root(path: Path) -> int:

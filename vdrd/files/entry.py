@@ -14,7 +14,10 @@ _ATTRIBUTE = struct.Struct("<HI")
 _NS = 1_000_000_000
 _NO_ID = bytes(32)
 _PATH, _EXTENTS = 2, 22
+HASH_AT, HASH_BYTES = 96, 16
 _FLAGS_AT = 9
+_EXTENTS_AT = 92
+_READ_STATES = (1, 2)
 _LINK_STATE = 3
 _LINK_AT, _LINK_BYTES = 56, 16
 
@@ -124,6 +127,15 @@ def listed_offsets(block: bytes | bytearray) -> Iterator[int]:
         if block[at + _FLAGS_AT] & EntryFlag.LIST and block[at + 4] != _LINK_STATE:
             yield at
         at += int.from_bytes(block[at : at + 4], "little")
+
+
+def piece_offsets(batch: bytes) -> Iterator[int]:
+    """Where the old piece of each record stands that is to be read and compared."""
+    at = 0
+    while at < len(batch):
+        if batch[at + 4] in _READ_STATES and batch[at + _EXTENTS_AT]:
+            yield at + ENTRY_FIXED_BYTES
+        at += int.from_bytes(batch[at : at + 4], "little")
 
 
 def _parse(block: bytes, at: int) -> tuple[Entry, int]:

@@ -9,14 +9,56 @@ from dataclasses import dataclass, field
 from native.cdc import Cutter
 from native.event import Event, EventDetail, EventKind
 from native.gather import Gather, GatherStep
+from native.segment import ENTRY_FIXED_BYTES
 from vdrd.files.chunk_writer import ChunkWriter, WrittenCounts
 from vdrd.files.content import ContentWriter
-from vdrd.files.entry import FIXED, EntryFlag, pack_pieces
-from vdrd.model.chunks import ChunkKind, ChunkSink
+from vdrd.files.entry import (
+    FIXED,
+    HASH_AT,
+    HASH_BYTES,
+    EntryFlag,
+    pack_pieces,
+    piece_offsets,
+)
+from vdrd.model.chunks import CHUNK_ID_BYTES, ChunkKind, ChunkSink, ChunkSource
+from vdrd.model.errors import Damaged
 
 ATTEMPTS = 3
 """Readings of a large file that changes meanwhile."""
+ANSWERS_MAX = 100_000
+"""Chunks remembered as proved; about 10 MiB."""
 _SIZE_FIELD = 9
+
+
+class KeptChunks:
+    """Proves, for a full run, that chunks which files would keep can still be read. Shared by readers."""
+
+    def __init__(self, source: ChunkSource) -> None:
+        self._source = source
+        self._answers: dict[bytes, bool] = {}
+
+    def drop_lost(self, batch: bytes) -> bytes:
+        """The batch without those old pieces whose chunk is gone or damaged: such files are stored again."""
+        kept = bytearray(batch)
+        for at in piece_offsets(batch):
+            if not self._is_good(batch[at : at + CHUNK_ID_BYTES]):
+                # No content has this hash, so the file counts as changed.
+                record_at = at - ENTRY_FIXED_BYTES
+                kept[record_at + HASH_AT : record_at + HASH_AT + HASH_BYTES] = bytes(HASH_BYTES)
+        return bytes(kept)
+
+    def _is_good(self, chunk_id: bytes) -> bool:
+        answer = self._answers.get(chunk_id)
+        if answer is None:
+            try:
+                self._source.fetch(chunk_id)
+                answer = True
+            except Damaged:
+                answer = False
+            if len(self._answers) >= ANSWERS_MAX:
+                self._answers.clear()
+            self._answers[chunk_id] = answer
+        return answer
 
 
 @dataclass(slots=True)
@@ -36,8 +78,11 @@ class BatchReader:
         sink: ChunkSink,
         cutter: Cutter,
         counts: WrittenCounts,
+        *,
         on_read: Callable[[int], None],
+        kept: KeptChunks | None = None,
     ) -> None:
+        self._kept = kept
         self._gather = Gather(root_fd, sink.keys.id_keys[ChunkKind.DATA])
         self._writer = ChunkWriter(sink, counts)
         self._content = ContentWriter(sink, cutter, counts)
@@ -53,7 +98,7 @@ class BatchReader:
         events.
         """
         result = ReadBatch()
-        self._gather.begin(batch)
+        self._gather.begin(self._kept.drop_lost(batch) if self._kept else batch)
         while True:
             step = self._gather.step()
             result.events += self._gather.events.drain()
