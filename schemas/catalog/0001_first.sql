@@ -182,6 +182,7 @@ CREATE TABLE runs (
     error            TEXT NOT NULL DEFAULT ''       -- message and hint; of the last attempt
 ) STRICT;
 CREATE INDEX runs_open ON runs (state) WHERE ended_at_ms IS NULL;
+CREATE INDEX runs_by_state ON runs (state, sequence);
 CREATE INDEX runs_by_job ON runs (job_id, sequence);
 CREATE INDEX runs_by_host ON runs (host_id, sequence);
 CREATE INDEX runs_by_storage ON runs (storage_id, sequence);
@@ -228,6 +229,7 @@ CREATE INDEX points_by_object ON points (object_name, time_ms, point_id);
 CREATE INDEX points_by_host ON points (host_id, time_ms, point_id);
 CREATE INDEX points_by_job ON points (job_id, time_ms, point_id);
 CREATE INDEX points_by_storage ON points (storage_id, time_ms, point_id);
+CREATE INDEX points_by_kind ON points (kind, time_ms, point_id);
 CREATE INDEX points_by_run ON points (run_id);
 
 -- Points served as disks (instant recovery). An entry lives until somebody stops it; its node serves it again after a

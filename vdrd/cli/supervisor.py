@@ -18,8 +18,9 @@ import trio
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 30.0
-STEADY_SECONDS = 60.0
+LONGEST_PAUSE_SECONDS = 10.0
+"""A part that cannot start costs a few seconds of a core each time; jobs wait longer than this for it."""
+STEADY_SECONDS = 10.0
 """A child that lived this long starts with the first pause again."""
 _PROBE_SECONDS = 0.1
 _LISTEN = "0A"
