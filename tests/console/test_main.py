@@ -84,6 +84,7 @@ def test_port_in_use_is_refused_with_the_address(state: Path) -> None:
             capture_output=True,
             text=True,
             timeout=60,
+            check=False,
         )
     assert done.returncode == ExitCode.FAILED
     assert f"vdr-console: cannot listen on 127.0.0.1:{port}: address already in use" in done.stderr.lower()
