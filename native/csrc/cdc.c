@@ -34,11 +34,22 @@ void vdr_cdc_close(vdr_cdc *cdc) {
     free(cdc);
 }
 
-/* Scan [from, to) with the running hash; returns the place after the first byte that makes a cut, or 0. */
+/* Scan [from, to) with the running hash; returns the place after the first byte that makes a cut, or 0. In steps of two
+ * bytes, where the second hash does not wait for the first: the chain of dependent instructions is the limit here. */
 static size_t scan(const vdr_cdc *cdc, const uint8_t *data, size_t from, size_t to, uint64_t below, uint64_t *hash) {
     uint64_t h = *hash;
-    for (size_t i = from; i < to; i++) {
-        h = (h << 1) + cdc->gear[data[i]];
+    size_t i = from;
+    for (; i + 2 <= to; i += 2) {
+        uint64_t first = cdc->gear[data[i]], second = cdc->gear[data[i + 1]];
+        uint64_t between = 2 * h + first;
+        h = 4 * h + (2 * first + second);
+        if (between < below)
+            return i + 1;
+        if (h < below)
+            return i + 2;
+    }
+    if (i < to) {
+        h = 2 * h + cdc->gear[data[i]];
         if (h < below)
             return i + 1;
     }
