@@ -131,9 +131,11 @@ def open_runs(connection: sqlite3.Connection) -> list[RunInfo]:
 
 def counts(connection: sqlite3.Connection, since_ms: int) -> dict[RunState, int]:
     """Open runs, and those that ended since, by state."""
+    # Two halves, so that each is read from its own index, whatever the planner thinks of the grouping.
     rows = connection.execute(
-        "SELECT state, count(*) AS number FROM runs WHERE ended_at_ms IS NULL OR ended_at_ms >= ? GROUP"
-        " BY state",
+        "SELECT state, count(*) AS number FROM ("
+        "SELECT state FROM runs WHERE ended_at_ms IS NULL"
+        " UNION ALL SELECT state FROM runs WHERE ended_at_ms >= ?) GROUP BY state",
         [since_ms],
     )
     return {RunState(row["state"]): int(row["number"]) for row in rows}
