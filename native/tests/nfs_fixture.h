@@ -20,7 +20,7 @@ typedef struct {
     vdr_disk *disk;
 } nfs_fixture;
 
-static void nfs_fixture_open(nfs_fixture *f)
+static inline void nfs_fixture_open(nfs_fixture *f)
 {
     assert(vdr_nfs_service_open(&f->service, -1) == VDR_OK);
     assert(vdr_disk_memory_open(DISK_BYTES, &f->disk) == VDR_OK);
@@ -37,13 +37,13 @@ static void nfs_fixture_open(nfs_fixture *f)
     }
 }
 
-static void nfs_fixture_close(nfs_fixture *f)
+static inline void nfs_fixture_close(nfs_fixture *f)
 {
     vdr_nfs_service_close(&f->service);
     vdr_disk_close(f->disk);
 }
 
-static void write_call_header(vdr_xdr_writer *out, uint32_t program, uint32_t version, uint32_t procedure)
+static inline void write_call_header(vdr_xdr_writer *out, uint32_t program, uint32_t version, uint32_t procedure)
 {
     const uint32_t head[] = {7, 0, 2, program, version, procedure, VDR_RPC_AUTH_SYS, 32, 0};
     for (size_t i = 0; i < sizeof head / sizeof head[0]; i++)
@@ -57,7 +57,7 @@ static void write_call_header(vdr_xdr_writer *out, uint32_t program, uint32_t ve
         vdr_xdr_write_u32(out, 0);
 }
 
-static void write_handle_of(vdr_xdr_writer *out, vdr_nfs_object_kind kind, char id)
+static inline void write_handle_of(vdr_xdr_writer *out, vdr_nfs_object_kind kind, char id)
 {
     uint8_t handle[VDR_NFS_HANDLE_BYTES], export_id[16];
     memset(export_id, id, sizeof export_id);
@@ -66,7 +66,7 @@ static void write_handle_of(vdr_xdr_writer *out, vdr_nfs_object_kind kind, char 
 }
 
 /* Valid call number `number` < CALLS into `bytes`; returns its length. */
-static size_t make_call(unsigned number, uint8_t bytes[CALL_BYTES_MAX])
+static inline size_t make_call(unsigned number, uint8_t bytes[CALL_BYTES_MAX])
 {
     static const char data[700] = "data";
     vdr_xdr_writer out = {bytes, bytes + CALL_BYTES_MAX, 0};
@@ -152,7 +152,7 @@ static size_t make_call(unsigned number, uint8_t bytes[CALL_BYTES_MAX])
 }
 
 /* Answer a record and check what must hold of any answer. */
-static int64_t answer_checked(nfs_fixture *f, const uint8_t *record, size_t bytes, uint8_t *reply)
+static inline int64_t answer_checked(nfs_fixture *f, const uint8_t *record, size_t bytes, uint8_t *reply)
 {
     int64_t length = vdr_nfs_service_answer(&f->service, &f->client, record, bytes, reply, VDR_NFS_RECORD_BYTES_MAX);
     if (length >= 0) {
