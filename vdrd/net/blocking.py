@@ -51,10 +51,10 @@ class BlockingSocket:
         except OSError as error:
             raise self._translated(error) from error
 
-    def receive_into(self, target: memoryview | bytearray) -> int:
+    def receive_into(self, target: memoryview | bytearray, *, flags: int = 0) -> int:
         """Some bytes, at least one. Raises Unreachable, also at the end of the stream."""
         try:
-            count = self._socket.recv_into(target)
+            count = self._socket.recv_into(target, 0, flags)
         except OSError as error:
             raise self._translated(error) from error
         if count == 0:
@@ -65,7 +65,8 @@ class BlockingSocket:
         """Fill `target`. Raises Unreachable."""
         done = 0
         while done < len(target):
-            done += self.receive_into(target[done:])
+            # All in one call where the socket has no deadline: each call gives the interpreter away and back.
+            done += self.receive_into(target[done:], flags=socket.MSG_WAITALL)
 
     def shut(self) -> None:
         """Wake whoever waits on the socket; nothing can be sent or received after it.
