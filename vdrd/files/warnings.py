@@ -63,11 +63,12 @@ class Warnings:
             self.count += 1
             if len(self.first) < WARNINGS_MAX:
                 self.first.append(text)
-        self._log.warning("%s", text)
+        # Whoever runs this shows the warnings as its own; the log has what is beyond the first ones.
+        self._log.info("file warning text=%r", text)
 
     def add_event(self, event: Event) -> None:
         """Count an event, or only log it when it does not degrade the run."""
         if event.kind in _NOTES:
-            self._log.info("%s", event_text(event))
+            self._log.info("file note text=%r", event_text(event))
         else:
             self.add(event_text(event))

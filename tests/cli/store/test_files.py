@@ -170,3 +170,26 @@ def test_mount_point_in_the_tree_is_a_warning(cli: Cli) -> None:
 def test_source_that_is_no_directory_is_refused(cli: Cli, path: str, code: ExitCode) -> None:
     cli.run("backup", "storage", "files", path, "--object", "tree", code=code)
     assert cli.answer("points", "storage") == []
+
+
+def test_killed_backup_leaves_points_whole_and_the_rerun_completes(cli: Cli) -> None:
+    backup(cli)
+    rng = random.Random(12)
+    for number in range(3000):
+        folder = cli.folder / "tree" / f"new {number % 40}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number}").write_bytes(rng.randbytes(9000))
+    words = [VDR, "store", "backup", "storage", "files", "tree", "--object", "tree"]
+    for moment_seconds in (0.3, 0.6, 0.9, 1.2):
+        process = subprocess.Popen(
+            words, cwd=cli.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(moment_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.wait()
+        cli.run("verify", "storage", "--read-data")
+    backup(cli)
+    cli.run("restore", "storage", "tree@latest", "restored")
+    assert differences(walk(cli.folder / "tree"), walk(cli.folder / "restored")) == []
