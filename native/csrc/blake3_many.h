@@ -12,6 +12,23 @@
 
 typedef uint32_t VECTOR __attribute__((vector_size(4 * LANES)));
 
+/* Half a round: the four quarter rounds on columns (turn 0) or diagonals (turn 1), step by step side by side. One after
+ * the other, each would be a chain of dependent instructions that fills the CPU's window before the next one begins. */
+#define A(i) v[i]
+#define B(i, turn) v[4 + ((i) + (turn)) % 4]
+#define C(i, turn) v[8 + ((i) + 2 * (turn)) % 4]
+#define D(i, turn) v[12 + ((i) + 3 * (turn)) % 4]
+#define MIX_AD(i, turn, word, bits) A(i) += B(i, turn) + (word), D(i, turn) = ROTR(D(i, turn) ^ A(i), bits)
+#define MIX_CB(i, turn, bits) C(i, turn) += D(i, turn), B(i, turn) = ROTR(B(i, turn) ^ C(i, turn), bits)
+#define HALF_ROUND(turn, x0, x1, x2, x3, y0, y1, y2, y3)                                                               \
+    MIX_AD(0, turn, x0, 16), MIX_AD(1, turn, x1, 16), MIX_AD(2, turn, x2, 16), MIX_AD(3, turn, x3, 16);                \
+    MIX_CB(0, turn, 12), MIX_CB(1, turn, 12), MIX_CB(2, turn, 12), MIX_CB(3, turn, 12);                                \
+    MIX_AD(0, turn, y0, 8), MIX_AD(1, turn, y1, 8), MIX_AD(2, turn, y2, 8), MIX_AD(3, turn, y3, 8);                    \
+    MIX_CB(0, turn, 7), MIX_CB(1, turn, 7), MIX_CB(2, turn, 7), MIX_CB(3, turn, 7);
+#define ROUND(m, s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15)                                 \
+    HALF_ROUND(0, m[s0], m[s2], m[s4], m[s6], m[s1], m[s3], m[s5], m[s7])                                              \
+    HALF_ROUND(1, m[s8], m[s10], m[s12], m[s14], m[s9], m[s11], m[s13], m[s15])
+
 TARGET void NAME(const blake3_lanes *common, const uint8_t *in, size_t stride, size_t blocks, uint64_t counter,
                  uint8_t *out) {
     static const uint32_t IV[8] = BLAKE3_IV;
@@ -42,11 +59,7 @@ TARGET void NAME(const blake3_lanes *common, const uint8_t *in, size_t stride, s
         v[13] = high;
         v[14] = (VECTOR){0} + (uint32_t)BLAKE3_BLOCK_BYTES;
         v[15] = (VECTOR){0} + flags;
-#define G(a, b, c, d, x, y)                                                                                            \
-    a += b + (x), d ^= a, d = ROTR(d, 16), c += d, b ^= c, b = ROTR(b, 12);                                            \
-    a += b + (y), d ^= a, d = ROTR(d, 8), c += d, b ^= c, b = ROTR(b, 7);
-        BLAKE3_ROUNDS(BLAKE3_ROUND, G, v, m)
-#undef G
+        BLAKE3_ROUNDS(ROUND, m)
         for (int i = 0; i < 8; i++)
             h[i] = v[i] ^ v[i + 8];
     }
@@ -73,3 +86,11 @@ TARGET void NAME(const blake3_lanes *common, const uint8_t *in, size_t stride, s
 #undef LANES
 #undef ROTR
 #undef TRANSPOSE
+#undef A
+#undef B
+#undef C
+#undef D
+#undef MIX_AD
+#undef MIX_CB
+#undef HALF_ROUND
+#undef ROUND
