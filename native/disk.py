@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from native._core import ffi, lib
+from native.buffer import readable, writable
 from native.err import check
 
 EXTENT_DATA: int = lib.VDR_EXTENT_DATA
@@ -50,7 +51,7 @@ class Disk:
 
     def read_into(self, offset_bytes: int, buffer: bytearray | memoryview) -> None:
         """Fill `buffer`, all of it, from `offset_bytes`."""
-        view = ffi.from_buffer(buffer, require_writable=True)
+        view = writable(buffer)
         check(lib.vdr_disk_read(self.handle, offset_bytes, view, len(view)), f"read at {offset_bytes}")
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
@@ -61,7 +62,7 @@ class Disk:
 
     def write(self, offset_bytes: int, data: bytes | bytearray | memoryview) -> None:
         """Write all of `data`; durable after `flush`."""
-        view = ffi.from_buffer(data)
+        view = readable(data)
         check(lib.vdr_disk_write(self.handle, offset_bytes, view, len(view)), f"write at {offset_bytes}")
 
     def zero(self, offset_bytes: int, length_bytes: int) -> None:

@@ -53,7 +53,7 @@ class Gather:
 
     def begin(self, batch: bytes) -> None:
         """Start on a batch from `Merge.take_batch`."""
-        self._batch = ffi.from_buffer("uint8_t[]", batch)
+        self._batch = buffer.readable(batch)
         self._io.batch = self._batch
         self._io.batch_bytes = len(batch)
         self._io.batch_used = 0

@@ -62,7 +62,7 @@ class Lay:
         self, block: bytes | bytearray, begin: int, end: int, ids: bytes, chunks: Sequence[bytes]
     ) -> int:
         """Create what stands between two offsets, from the chunks that `wants` asked for; how many."""
-        arrays = [ffi.from_buffer("uint8_t[]", chunk) for chunk in chunks]
+        arrays = [buffer.readable(chunk) for chunk in chunks]
         pointers = ffi.new("uint8_t *[]", arrays or [ffi.NULL])
         lengths = ffi.new("uint32_t[]", [len(chunk) for chunk in chunks] or 1)
         return check(

@@ -3,6 +3,7 @@
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from native import buffer
 from native._core import ffi, lib
 from native.err import check
 
@@ -61,7 +62,7 @@ class Merge:
         if segment is None:
             self._io.old_is_end = 1
             return
-        self._old = ffi.from_buffer("uint8_t[]", segment)
+        self._old = buffer.readable(segment)
         self._io.old = self._old
         self._io.old_bytes = len(segment)
         self._io.old_is_new = 1

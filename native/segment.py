@@ -47,7 +47,7 @@ def _aligned(data: Buffer) -> Any:
     """C pointer to `data`, which it keeps alive: to its own memory, or to a copy where that is not 8-byte
     aligned.
     """
-    array = ffi.from_buffer("uint8_t[]", data)
+    array = buffer.readable(data)
     if len(data) and int(ffi.cast("uintptr_t", array)) % 8 == 0:
         return array
     copy = ffi.new("uint8_t[]", len(data) + 8)
