@@ -107,6 +107,14 @@ def test_backup_commit_of_what_is_not_part_of_the_run_is_refused(
     assert storage.points() == []
 
 
+def test_backup_parent_forgotten_meanwhile_is_no_parent_any_more(storage: Storage) -> None:
+    kept, gone = put(storage, "web1:/a", EMPTY_FILES), put(storage, "web1:/b", EMPTY_FILES)
+    service = backup.BackupService(storage, spec(RunKind.BACKUP_FILES), lambda _: None)
+    storage.forget([gone.point_id])
+    assert service.hold([kept, gone]) == [kept]
+    service.close()
+
+
 def test_backup_service_after_its_release_takes_nothing(storage: Storage) -> None:
     item = BackupItem(object_name="web1:/a", path="/a")
     service = backup.BackupService(storage, spec(RunKind.BACKUP_FILES, items=[item]), lambda _: None)

@@ -92,10 +92,19 @@ class BackupService:
         self._is_closed = False
         self._holding = ExitStack()
 
-    def hold(self, parents: Iterable[Point]) -> None:
-        """Keep these points' chunks from collection until the run is closed."""
+    def hold(self, parents: Iterable[Point]) -> list[Point]:
+        """Keep these points' chunks from collection until the run is closed.
+
+        Returns those that are held; one that was forgotten meanwhile is no parent any more.
+        """
+        held = []
         for point in parents:
-            self._holding.enter_context(self._storage.hold(point))
+            try:
+                self._holding.enter_context(self._storage.hold(point))
+            except NotFound:
+                continue
+            held.append(point)
+        return held
 
     @property
     def sink(self) -> ChunkSink:

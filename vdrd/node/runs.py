@@ -115,15 +115,15 @@ class NodeRuns:
         parents, root = [], None
         if spec.kind in {RunKind.BACKUP_DISK, RunKind.BACKUP_FILES}:
             points = await trio.to_thread.run_sync(backup.plan, spec, storage.point)
-            parents = [backup.parent_record(point) for point in points]
             service = backup.BackupService(storage, spec, lambda made: self._on_point(spec.storage_id, made))
-            service.hold(points)
+            held = await trio.to_thread.run_sync(service.hold, points)
+            parents = [backup.parent_record(point) for point in held]
             run.service = service
         elif spec.kind in {RunKind.RESTORE_DISK, RunKind.RESTORE_FILES}:
             root = await trio.to_thread.run_sync(restore.plan, spec, storage.point)
             assert spec.restore is not None
             point = await trio.to_thread.run_sync(storage.point, spec.restore.point_id)
-            run.service = restore.RestoreService(storage, point)
+            run.service = await trio.to_thread.run_sync(restore.RestoreService, storage, point)
         else:
             raise BadInput(what=f"a {spec.kind} run needs no host")
         self._runs[spec.run_id] = run

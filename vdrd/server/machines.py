@@ -37,6 +37,9 @@ from vdrd.server.services import Services
 
 log = logging.getLogger(__name__)
 
+_WORD_MAX = 255
+"""What a machine says about itself is cut here: it is shown in every list."""
+
 
 class MachineHandler:
     """What agents and nodes have in common: registering, runs, certificates."""
@@ -128,11 +131,11 @@ class AgentHandler(MachineHandler):
             hosts.note_registered(
                 connection,
                 self._ident,
-                host_name=message.host_name,
+                host_name=message.host_name[:_WORD_MAX],
                 address=str(link.address),
-                agent_version=message.version,
-                operating_system=message.operating_system,
-                capabilities=message.capabilities,
+                agent_version=message.version[:_WORD_MAX],
+                operating_system=message.operating_system[:_WORD_MAX],
+                capabilities=[word[:_WORD_MAX] for word in message.capabilities[:100]],
                 clock_skew_ms=to_ms(message.now) - now_ms,
                 now_ms=now_ms,
             )
