@@ -168,3 +168,12 @@ async def test_full_storage_fails_the_run_and_the_next_works_when_there_is_room(
         await appliance.ask("storage.detach", api.StorageDetach(id=storage.id))
     finally:
         await trio.run_process(["umount", "-l", str(mount)])
+
+
+async def test_host_deleted_in_the_middle_ends_its_run(
+    appliance: Appliance, half_way: tuple[str, str, Path]
+) -> None:
+    host_id, run_id, _ = half_way
+    await appliance.ask("host.delete", api.HostDelete(id=host_id, force=True))
+    run = await appliance.wait_run(run_id)
+    assert run.state is RunState.CANCELLED

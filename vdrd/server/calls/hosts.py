@@ -22,10 +22,11 @@ from schemas.api.hosts import (
     HostRename,
     PassiveEnrolment,
 )
-from schemas.api.values import Done
-from schemas.api.words import LinkMode, Presence
+from schemas.api.runs import RunList
+from schemas.api.values import PAGE_LIMIT_MAX, Done
+from schemas.api.words import OPEN_STATES, LinkMode, Presence
 from schemas.control import HostBrowseAsk, HostDisksAnswer, HostDisksAsk, ListingAnswer, RevocationsPushed
-from vdrd.catalog import certificates, hosts
+from vdrd.catalog import certificates, hosts, runs
 from vdrd.catalog.paging import decode_cursor, encode_cursor
 from vdrd.catalog.times import to_ms
 from vdrd.model.errors import BadArgument, VdrError
@@ -66,10 +67,13 @@ async def rename_host(services: Services, _caller: Caller, request: HostRename) 
     return _live(services, await services.catalog.read(hosts.get, request.id))
 
 
-async def delete_host(services: Services, _caller: Caller, request: HostDelete) -> Done:
-    """Revoke a host's certificates, cut its link, forget the host; tell nodes and agents whom to refuse."""
+async def delete_host(services: Services, caller: Caller, request: HostDelete) -> Done:
+    """Stop a host's runs, revoke its certificates, cut its link, forget it; tell everybody whom to refuse."""
     now_ms = services.clock()
     await services.catalog.write(hosts.delete, request.id, request.force)
+    still_open = RunList(host_id=request.id, states=sorted(OPEN_STATES), limit=PAGE_LIMIT_MAX)
+    for run in (await services.catalog.read(runs.list_page, caller.tenant_id, still_open))[0]:
+        await services.director.cancel(run.id)
     serials = await services.catalog.write(certificates.revoke, request.id, now_ms)
     await revoke(services, serials)
     peer = services.peers.find(request.id)
