@@ -69,7 +69,7 @@ def _https(config: ConsoleConfig) -> _Https:
     made.graceful_timeout = config.stop_seconds
     made.include_server_header = False
     made.accesslog = None
-    made.errorlog = log
+    made.errorlog = logging.getLogger("console.http")
     made.keep_alive_timeout = 60
     try:
         made.create_ssl_context()
@@ -131,6 +131,18 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _set_up_logging(level: int) -> None:
+    """Log lines on standard error, in the form of the other daemons."""
+    logging.basicConfig(
+        level=level,
+        stream=sys.stderr,
+        format="%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+    # What the web server says while all is well is not ours to say.
+    logging.getLogger("console.http").setLevel(max(level, logging.WARNING))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Returns an exit code of the product's table."""
     given = _arguments(arguments)
@@ -141,9 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return ExitCode.DONE
         if config.log_level not in _LEVELS:
             raise BadLevel(found=config.log_level)
-        logging.basicConfig(
-            level=_LEVELS[config.log_level], format="%(levelname)s %(name)s %(message)s", stream=sys.stderr
-        )
+        _set_up_logging(_LEVELS[config.log_level])
         asyncio.run(_until_signal(config))
     except VdrError as error:
         print(f"vdr-console: {error.message}", file=sys.stderr)
