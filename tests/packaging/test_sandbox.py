@@ -70,7 +70,7 @@ def test_appliance_starts_and_stops_behind_the_walls_of_its_unit(tmp_path: Path)
             command, stdout=output, stderr=output, env=os.environ | {"TMPDIR": str(state)}
         )
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while not state.joinpath("appliance.json").exists():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()

@@ -198,7 +198,7 @@ class Suite:
         )
 
 
-def wait_until(is_so: Callable[[], bool], what: str, limit_seconds: float = 90) -> None:
+def wait_until(is_so: Callable[[], bool], what: str, limit_seconds: float = 180) -> None:
     """Look until it is so; these are other processes, which cannot set an event of ours."""
     deadline = time.monotonic() + limit_seconds
     while not is_so():
