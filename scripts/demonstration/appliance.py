@@ -99,7 +99,8 @@ class Appliance:
                 "portmap_port": portmap,
             },
             "console": {"server": server, "listen": [f"127.0.0.1:{ports['console']}"]},
-            "agent": {"state_directory": str(self._folder / "agent")},
+            # Enrolled at an earlier start, it would look for the server where that stood then.
+            "agent": {"state_directory": str(self._folder / "agent"), "server": server},
         }
         lines = ["# Written by scripts/quickstart, anew whenever it starts the appliance."]
         for table, values in tables.items():
