@@ -3,13 +3,14 @@
 Knows the protocol's messages and the backup and restore code; knows neither links nor tasks.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from schemas.api.words import BackupType as BackupWord
 from schemas.api.words import ObjectKind, RunKind
-from schemas.control import BackupItem, ParentRecord, PointRoot, RunStart
+from schemas.control import BackupItem, ParentRecord, PointRoot, RunStart, StoragePlace
 from vdrd.disk.backup import backup_disk
 from vdrd.disk.restore import restore_disk
 from vdrd.files.backup import backup_files
@@ -20,6 +21,8 @@ from vdrd.model.points import BackupType, DiskRoot, FilesRoot, PointDraft
 from vdrd.model.progress import Cancel, Progress
 from vdrd.model.reports import RestoreReport
 from vdrd.net.remote import ChannelPool, RemoteSink, RemoteSource
+
+_HEADER_BYTES_MAX = 1 << 16
 
 ItemProgress = Callable[[int, Progress], None]
 """Called with the item's index and what the run did so far, finished items included."""
@@ -111,6 +114,7 @@ def _draft_of(
             parent=None if is_full else root,
             parent_source=None if is_full or root is None else source,
             full=is_full,
+            skip_directories=_storage_here(start.storage_place),
             progress=progress,
             cancel=cancel,
         )
@@ -120,6 +124,19 @@ def _draft_of(
         backup_type=BackupType(spec.backup_type) if has_parent else BackupType.FULL,
         parent_id=parent.point_id if parent is not None and has_parent else None,
     )
+
+
+def _storage_here(place: StoragePlace | None) -> list[Path]:
+    """The storage's directory if it lies on this very machine: a backup must not protect itself."""
+    if place is None:
+        return []
+    try:
+        with Path(place.path, "storage.json").open("rb") as file:
+            found = json.loads(file.read(_HEADER_BYTES_MAX))
+    except (OSError, ValueError):
+        return []
+    is_same = isinstance(found, dict) and found.get("storage_id") == place.mark
+    return [Path(place.path)] if is_same else []
 
 
 def _restore(

@@ -230,6 +230,15 @@ class RunPrepared(Message, frozen=True, kw_only=True, tag_field="t", tag="run-pr
     parents: list[ParentRecord] = field(default_factory=list)
     """For each item whose parent the storage still has; the others are backed up in full."""
     restore_root: "PointRoot | None" = None
+    storage_place: "StoragePlace | None" = None
+
+
+class StoragePlace(Message, frozen=True, kw_only=True):
+    """Where a storage lies on its node, so that an agent on the same machine leaves it out of its backups."""
+
+    path: str
+    mark: str
+    """The id in the storage's own header: the same path on another machine is another directory."""
 
 
 class PointRoot(Message, frozen=True, kw_only=True):
@@ -254,6 +263,7 @@ class RunStart(Message, frozen=True, kw_only=True, tag_field="t", tag="run-start
     certificate_fingerprint: str
     parents: list[ParentRecord] = field(default_factory=list)
     restore_root: PointRoot | None = None
+    storage_place: StoragePlace | None = None
 
 
 class RunDial(Message, frozen=True, kw_only=True, tag_field="t", tag="run-dial"):

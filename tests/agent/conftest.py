@@ -25,6 +25,7 @@ from schemas.control import (
     RunEnded,
     RunSpec,
     RunStart,
+    StoragePlace,
 )
 from vdrd.jobs import backup, restore
 from vdrd.model.storage import Encryption
@@ -146,6 +147,7 @@ class Headquarters:
             certificate_fingerprint=self.node_profile.credentials.identity().fingerprint,
             parents=parents,
             restore_root=root,
+            storage_place=StoragePlace(path=str(self.storage.path), mark=self.storage.info.storage_id),
         )
         assert await (link or self.link).request(start, Ack)
         return start

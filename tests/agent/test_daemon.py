@@ -21,6 +21,7 @@ from schemas.control import (
     RunCancel,
     RunSpec,
 )
+from vdrd.files.browse import iterate
 from vdrd.model.errors import (
     CertificateRefused,
     KeyFileUnusable,
@@ -115,6 +116,19 @@ async def test_second_backup_of_a_tree_names_its_parent_and_sends_only_changes(h
         ended = await headquarters.end_of(second)
         assert 60_000 <= ended.new_bytes < 400_000
         assert headquarters.storage.point(ended.point_ids[0]).draft.parent_id == point_id
+
+
+async def test_backup_of_a_tree_around_the_storage_leaves_the_storage_out(headquarters):
+    await headquarters.enrol()
+    async with headquarters.running_agent():
+        (headquarters.storage.path.parent / "beside").write_bytes(b"kept")
+        spec = headquarters.files_spec(headquarters.storage.path.parent)
+        await headquarters.begin(spec)
+        point_id = (await headquarters.end_of(spec)).point_ids[0]
+    root = headquarters.storage.point(point_id).draft.root
+    names = {entry.path.split(b"/")[0] for entry in iterate(root, headquarters.storage.reader)}
+    assert b"beside" in names
+    assert headquarters.storage.path.name.encode() not in names
 
 
 async def test_run_of_several_items_makes_a_point_of_each(headquarters, tree):

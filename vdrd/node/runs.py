@@ -23,6 +23,7 @@ from schemas.control import (
     RunPrepared,
     RunProgressed,
     RunSpec,
+    StoragePlace,
 )
 from vdrd.jobs import backup, collect, restore, verify
 from vdrd.model.errors import BadInput, Cancelled, NotFound, VdrError
@@ -137,6 +138,7 @@ class NodeRuns:
             certificate_fingerprint=self.fingerprint,
             parents=parents,
             restore_root=root,
+            storage_place=StoragePlace(path=str(storage.path), mark=storage.info.storage_id),
         )
 
     async def dial(self, message: RunDial) -> None:

@@ -355,6 +355,7 @@ class Director:
                 certificate_fingerprint=prepared.certificate_fingerprint,
                 parents=prepared.parents,
                 restore_root=prepared.restore_root,
+                storage_place=prepared.storage_place,
             )
             await self._peers.ask(spec.host_id, f"host {spec.host_name}", start, Ack, PREPARE_SECONDS)
             self._peers.note_held(spec.host_id, spec.run_id, spec.attempt)
