@@ -15,6 +15,8 @@ from vdrd.store.keyring import Keyring
 _NAME = re.compile(r"[0-9a-f]{32}")
 _PREFIX = re.compile(r"[0-9a-f]{1,32}")
 _LATEST = "@latest"
+_LAST_NAME = "f" * 32
+"""The greatest id there could be: nothing sorts after it, so no point is made to."""
 _FILE_BYTES_MAX = point_format.HEADER_BYTES + point_format.BODY_BYTES_MAX + point_format.SIGNATURE_BYTES
 
 
@@ -90,7 +92,10 @@ class PointBook:
         """Make a point of a draft; durable on return."""
         now = datetime.now(UTC)
         with self._lock:
-            # Two commits within a millisecond, or a clock set back, still sort in the order of their commits.
+            # Two commits within a millisecond, or a clock set back, still sort in the order of their commits:
+            # what is latest must never be an older state.
+            if not self._last_id:
+                self._last_id = self._newest_id()
             point_id = max(point_format.new_point_id(now), _next(self._last_id))
             self._last_id = point_id
         point = Point(point_id.hex(), now, draft)
@@ -99,6 +104,10 @@ class PointBook:
         with self._lock:
             self._known[point.point_id] = point
         return point
+
+    def _newest_id(self) -> bytes:
+        """Id of the newest point on disk; empty when there is none."""
+        return next((bytes.fromhex(name) for name in reversed(self.names()) if name != _LAST_NAME), b"")
 
     def remove(self, name: str) -> None:
         """Remove a point; durable on return."""

@@ -267,7 +267,7 @@ class Storage:
         Raises NotFound, with nothing removed, if one of the references means none.
         """
         self._check_writable()
-        names = [self.book.resolve(reference) for reference in points]
+        names = list(dict.fromkeys(self.book.resolve(reference) for reference in points))
         for name in names:
             self.book.remove(name)
         return names

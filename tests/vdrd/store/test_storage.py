@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -196,3 +197,44 @@ def test_chunks_past_the_limit_are_indexed_before_the_commit(
         assert point.draft.new_bytes == 0
         assert disk_bytes(storage, point) == image.read_bytes()
         assert storage.verify(read_data=True).damages == []
+
+
+def test_latest_point_after_the_clock_was_set_back_is_the_one_committed_last(
+    storage_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(b"old")
+    with Storage.open(storage_path, key=KEY, writable=True) as storage:
+        first = back_up(storage, image)
+    image.write_bytes(b"new")
+
+    class Yesterday(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) - timedelta(days=1)
+
+    monkeypatch.setattr("vdrd.store.points.datetime", Yesterday)
+    with Storage.open(storage_path, key=KEY, writable=True) as storage:
+        second = back_up(storage, image)
+        assert disk_bytes(storage, storage.point("disk@latest")) == b"new"
+        assert storage.points("disk") == [first, second]
+    assert second.time < first.time
+
+
+def test_point_file_with_the_greatest_name_does_not_hinder_a_commit(
+    storage_path: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(b"content")
+    (storage_path / "points" / f"{'f' * 32}.point").write_bytes(b"not a point")
+    with Storage.open(storage_path, key=KEY, writable=True) as storage:
+        point = back_up(storage, image)
+        assert storage.points("disk") == [point]
+
+
+def test_point_forgotten_by_two_names_is_told_once(storage_path: Path, tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(b"content")
+    with Storage.open(storage_path, key=KEY, writable=True) as storage:
+        point = back_up(storage, image)
+        assert storage.forget(["disk@latest", point.point_id]) == [point.point_id]
