@@ -6,6 +6,7 @@ there; holes stay holes. On a device, what the point has as zeros is zeroed.
 
 import errno
 import os
+import secrets
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -248,11 +249,12 @@ def restore_disk(
 def _restore_file(
     root: DiskRoot, source: ChunkSource, path: Path, *, progress: ProgressSink, cancel: Cancel
 ) -> int:
-    partial = path.with_name(f"{path.name}.partial")
+    # A name of its own: neither a file of the user's nor a restore beside this one may be written into.
+    partial = path.with_name(f".vdr-{secrets.token_hex(8)}.partial")
     try:
-        fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise _refused(partial, error) from error
+        raise _refused(path, error) from error
     try:
         try:
             os.ftruncate(fd, root.size_bytes)

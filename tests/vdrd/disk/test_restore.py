@@ -128,3 +128,44 @@ def test_cancelled_restore_leaves_the_old_file(storage: Storage, root: DiskRoot,
         restore_disk(root, storage.reader, target, overwrite=True, progress=report, cancel=cancel)
     assert target.read_text() == "old"
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_file_of_the_user_beside_the_target_is_left_alone(
+    storage: Storage, root: DiskRoot, image: Path, tmp_path: Path
+) -> None:
+    beside = tmp_path / "out.raw.partial"
+    beside.write_text("precious")
+    restore(root, storage, tmp_path / "out.raw")
+    assert beside.read_text() == "precious"
+    assert (tmp_path / "out.raw").read_bytes() == image.read_bytes()
+
+
+def test_two_restores_to_one_target_at_once_leave_one_of_them_whole(
+    storage: Storage, root: DiskRoot, image: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.img"
+    other.write_bytes(b"another disk" * 1000)
+    with storage.session() as session:
+        draft = backup_disk(other, session, object_name="o", progress=lambda _: None, cancel=Cancel())
+        session.commit(draft)
+    target = tmp_path / "out.raw"
+    begun = False
+
+    def restore_other(_: Progress) -> None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            assert isinstance(draft.root, DiskRoot)
+            restore(draft.root, storage, target)
+
+    restore_disk(root, storage.reader, target, overwrite=True, progress=restore_other, cancel=Cancel())
+    assert begun
+    assert target.read_bytes() == image.read_bytes()
+
+
+def test_target_with_the_longest_name_is_restored(
+    storage: Storage, root: DiskRoot, image: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / ("n" * 255)
+    restore(root, storage, target)
+    assert target.read_bytes() == image.read_bytes()
