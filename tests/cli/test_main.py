@@ -135,6 +135,22 @@ def test_an_unforeseen_error_is_one_line_and_fails(
     assert capsys.readouterr().err == f"vdr: {text}\n"
 
 
+@pytest.mark.parametrize("error", [ValueError("a\nb"), KeyboardInterrupt()], ids=["bug", "ctrl-c"])
+def test_an_unforeseen_ending_with_json_is_the_document(
+    command: ModuleType, capsys: pytest.CaptureFixture[str], error: BaseException
+) -> None:
+    command.run = raising(error)
+    assert cli.main(["probe", "--json"]) != ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "internal"
+
+
+def test_wrong_usage_with_json_is_the_document(
+    command: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["probe", "--json", "--nonsense"]) == ExitCode.USAGE
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "bad-input"
+
+
 def test_an_unforeseen_error_with_debug_shows_where(
     command: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ about any command.
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import NoReturn, Protocol, cast
 
 from vdrd import __version__
 from vdrd.cli.output import JSON_ANSWER
-from vdrd.model.errors import ExitCode, VdrError
+from vdrd.model.errors import BadInput, ExitCode, VdrError
 
 _INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended."""
@@ -41,7 +42,10 @@ class Command(Protocol):
 class _Parser(argparse.ArgumentParser):
     """Reports wrong usage in the shape of every other error."""
 
+    wants_json = False
+
     def error(self, message: str) -> NoReturn:
+        JSON_ANSWER.print_error(BadInput(what=message), wanted=self.wants_json)
         self.exit(ExitCode.USAGE, f"vdr: {message}. see: {self.prog} --help\n")
 
 
@@ -109,6 +113,7 @@ def _run(arguments: Sequence[str]) -> int:
     words = ["vdr", prefix, name] if prefix else ["vdr", name]
     parser = _Parser(prog=" ".join(words), description=command.HELP, allow_abbrev=False)
     command.add_arguments(parser)
+    parser.wants_json = "--json" in rest
     args = parser.parse_args(rest)
     try:
         return command.run(args)
@@ -116,6 +121,11 @@ def _run(arguments: Sequence[str]) -> int:
         JSON_ANSWER.print_error(error, wanted=getattr(args, "json", False))
         print(f"vdr: {error.message}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        JSON_ANSWER.print_unforeseen(_unforeseen(error), wanted=getattr(args, "json", False))
+        raise
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -124,6 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     One line on stderr tells every failure. An error nobody foresaw is told the same way; `VDR_DEBUG=1` shows
     where it came from.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that is no UTF-8 comes out escaped, which within JSON is JSON.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             code = _run(sys.argv[1:] if arguments is None else arguments)
@@ -146,8 +159,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _unforeseen(error: Exception) -> str:
+def _unforeseen(error: BaseException) -> str:
     """One line for an error that no package translated."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror.lower()}: {error.filename}" if error.filename else error.strerror.lower()
     text = " ".join(str(error).split()) or type(error).__name__

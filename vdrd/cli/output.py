@@ -29,6 +29,11 @@ class JsonAnswer:
         if wanted and not self._printed:
             self.print({"error": {"code": error.code, "message": str(error), "hint": error.hint_text}})
 
+    def print_unforeseen(self, text: str, *, wanted: bool) -> None:
+        """The same for an ending that no package foresaw."""
+        if wanted and not self._printed:
+            self.print({"error": {"code": VdrError.code, "message": text, "hint": ""}})
+
 
 JSON_ANSWER = JsonAnswer()
 
