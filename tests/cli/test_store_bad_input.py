@@ -287,3 +287,49 @@ def test_a_full_target_fails_cleanly(
     assert_refused(
         vdr("store", "restore", storage, "disk@latest", target), ExitCode.NO_SPACE, str(target.parent)
     )
+
+
+@pytest.mark.parametrize(
+    ("point", "target"),
+    [("disk", "storage"), ("disk", "storage/storage.json"), ("tree", "storage/points"), ("tree", "link")],
+)
+def test_restore_into_the_storage_itself_is_refused_and_changes_nothing(
+    vdr: Vdr, storage: Path, point: str, target: str
+) -> None:
+    (storage.parent / "link").symlink_to(storage)
+    before = fingerprint(storage)
+    done = vdr("store", "restore", storage, f"{point}@latest", storage.parent / target, "--overwrite")
+    assert_refused(done, ExitCode.REFUSED, "storage itself")
+    assert fingerprint(storage) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["backup", "storage", "files", "", "--object", "x"],
+        ["restore", "storage", "disk@latest", ""],
+        ["points", ""],
+        ["init", ""],
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_empty_path_is_wrong_usage_not_the_current_directory(
+    vdr: Vdr, tmp_path: Path, words: list[str]
+) -> None:
+    done = vdr("store", *words)
+    assert_refused(done, ExitCode.USAGE, "must not be empty")
+
+
+@pytest.mark.parametrize("name", ["", " ", "a@b", "two\nlines", "\x1b[2J", "\udcff"], ids=ascii)
+def test_an_object_name_that_cannot_be_printed_is_wrong_usage(vdr: Vdr, storage: Path, name: str) -> None:
+    before = fingerprint(storage)
+    done = vdr("store", "backup", storage, "files", storage.parent / "tree", "--object", name)
+    assert_refused(done, ExitCode.USAGE, "object's name")
+    assert fingerprint(storage) == before
+
+
+def test_json_about_a_name_that_is_not_utf8_is_valid(vdr: Vdr, storage: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    done = vdr("store", "restore", storage, name, storage.parent / "out", "--json")
+    assert_refused(done, ExitCode.NOT_FOUND)
+    assert json.loads(done.stdout)["error"]["message"] == f"point not found: {name}"

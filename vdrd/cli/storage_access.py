@@ -17,9 +17,16 @@ KEY_FILE_VARIABLE = "VDR_KEY_FILE"
 _KEY_FILE_BYTES_MAX = 1 << 20
 
 
+def path_argument(text: str) -> Path:
+    """For argparse: a path. An empty one (a variable nobody set) would mean the current directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path must not be empty")
+    return Path(text)
+
+
 def add_storage_arguments(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
     """DIR, --key-file and, where the command has an answer, --json."""
-    parser.add_argument("directory", metavar="DIR", type=Path, help="directory of the storage")
+    parser.add_argument("directory", metavar="DIR", type=path_argument, help="directory of the storage")
     parser.add_argument(
         "--key-file", metavar="F", type=Path, help=f"key of an encrypted storage (or {KEY_FILE_VARIABLE})"
     )

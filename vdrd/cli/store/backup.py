@@ -4,12 +4,11 @@ import argparse
 import sys
 import time
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vdrd.cli.output import JSON_ANSWER, bytes_text, seconds_text
 from vdrd.cli.progress import ProgressLine
-from vdrd.cli.storage_access import add_storage_arguments, open_storage, point_document
+from vdrd.cli.storage_access import add_storage_arguments, open_storage, path_argument, point_document
 from vdrd.model.errors import BadInput, ExitCode
 from vdrd.model.points import DiskRoot, FilesRoot, ObjectKind, Point, PointDraft
 from vdrd.model.progress import Cancel
@@ -25,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See docs/cli.md."""
     add_storage_arguments(parser)
     parser.add_argument("kind", choices=[kind.value for kind in ObjectKind], help="what PATH is")
-    parser.add_argument("path", metavar="PATH", type=Path, help="image file, block device or directory")
+    parser.add_argument(
+        "path", metavar="PATH", type=path_argument, help="image file, block device or directory"
+    )
     parser.add_argument("--object", metavar="NAME", required=True, help="what its points are called")
     parser.add_argument(
         "--full", action="store_true", help="read everything, trust nothing of the last point"
@@ -46,8 +47,10 @@ def run(args: argparse.Namespace) -> int:
     kind = ObjectKind(args.kind)
     if kind is ObjectKind.DISK and (args.include or args.exclude):
         raise BadInput(what="--include and --exclude are for files, not for a disk")
-    if not args.object or "@" in args.object:
+    if not args.object.strip() or "@" in args.object:
         raise BadInput(what="an object's name must not be empty or contain '@'")
+    if not args.object.isprintable():
+        raise BadInput(what=f"an object's name must be printable text, not {args.object!r}")
     began = time.monotonic()
     # The session need not check what this very process has just hashed.
     with open_storage(args, writable=True) as storage, storage.session(check=False) as session:

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from vdrd.cli.storage_access import KEY_FILE_VARIABLE, key_file_path, read_key_file
+from vdrd.cli.storage_access import KEY_FILE_VARIABLE, key_file_path, path_argument, read_key_file
 from vdrd.model.errors import BadInput, ExitCode
 from vdrd.model.storage import COMPRESSION_LEVELS, DEFAULT_COMPRESSION, Encryption, KeyMaterial
 
@@ -24,7 +24,7 @@ def _compression(text: str) -> int | None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See docs/cli.md."""
-    parser.add_argument("directory", metavar="DIR", type=Path, help="where to make it")
+    parser.add_argument("directory", metavar="DIR", type=path_argument, help="where to make it")
     parser.add_argument(
         "--encryption",
         choices=[choice.value for choice in Encryption],

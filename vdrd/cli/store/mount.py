@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vdrd.cli.storage_access import add_storage_arguments, open_storage
+from vdrd.cli.storage_access import add_storage_arguments, open_storage, path_argument
 from vdrd.model.errors import ExitCode
 from vdrd.model.points import DiskRoot, Point
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See docs/cli.md."""
     add_storage_arguments(parser, json=False)
     parser.add_argument("point", metavar="POINT", help="id, a unique beginning of it, or OBJECT@latest")
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=Path, help="an empty directory")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=path_argument, help="an empty directory")
 
 
 def run(args: argparse.Namespace) -> int:

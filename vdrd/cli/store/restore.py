@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from vdrd.cli.output import JSON_ANSWER, bytes_text, seconds_text
 from vdrd.cli.progress import ProgressLine
-from vdrd.cli.storage_access import add_storage_arguments, open_storage
-from vdrd.model.errors import BadInput, ExitCode
+from vdrd.cli.storage_access import add_storage_arguments, open_storage, path_argument
+from vdrd.model.errors import BadInput, ExitCode, TargetRefused
 from vdrd.model.points import DiskRoot, FilesRoot
 from vdrd.model.progress import Cancel
 from vdrd.model.reports import RestoreReport
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target",
         metavar="TARGET",
-        type=Path,
+        type=path_argument,
         help=f"disk: file, device, or a directory for {DISK_NAME}; files: directory",
     )
     parser.add_argument(
@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     """Restore and tell."""
     began = time.monotonic()
     with open_storage(args) as storage:
+        if args.target.resolve().is_relative_to(storage.path.resolve()):
+            raise TargetRefused(path=args.target, reason="it lies in the storage itself")
         point = storage.point(args.point)
         root = point.draft.root
         with ProgressLine() as line:
