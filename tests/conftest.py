@@ -145,15 +145,15 @@ def tiny_filesystem(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 
 @pytest.fixture
 def network_namespace() -> Iterator[Callable[[], str]]:
-    """`network_namespace()`: name of a new namespace with its own loopback up; run in it by `ip netns exec
-    NAME`."""
+    """`network_namespace()`: name of a new namespace with its own loopback up; run in it by `nsenter
+    --net=/run/netns/NAME` (`ip netns exec` remounts the root, which a chroot refuses)."""
     with ExitStack() as stack:
 
         def make() -> str:
             name = f"vdr-{uuid.uuid4().hex[:8]}"
             _output("ip", "netns", "add", name)
             stack.callback(_output, "ip", "netns", "delete", name)
-            _output("ip", "-n", name, "link", "set", "lo", "up")
+            _output("nsenter", f"--net=/run/netns/{name}", "ip", "link", "set", "lo", "up")
             return name
 
         yield make

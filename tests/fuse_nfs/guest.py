@@ -73,7 +73,15 @@ class Guest:
     """A running guest. Its serial line is collected; `wait_for` a text in it."""
 
     def __init__(self, *arguments: object, namespace: str, seconds: float = 120) -> None:
-        command = ["ip", "netns", "exec", namespace, "qemu-system-x86_64", "-accel", "tcg", "-m", "384"]
+        command = [
+            "nsenter",
+            f"--net=/run/netns/{namespace}",
+            "qemu-system-x86_64",
+            "-accel",
+            "tcg",
+            "-m",
+            "384",
+        ]
         command += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"]
         self.process = subprocess.Popen(
             [*command, *map(str, arguments)],

@@ -44,7 +44,15 @@ class Exporter:
 
     def __init__(self, namespace: str, storage: Path, cache: Path) -> None:
         program = Path(sys.executable).with_name("vdr")
-        command = ["ip", "netns", "exec", namespace, program, "store", "export", storage, "vm@latest"]
+        command = [
+            "nsenter",
+            f"--net=/run/netns/{namespace}",
+            program,
+            "store",
+            "export",
+            storage,
+            "vm@latest",
+        ]
         self.namespace = namespace
         self.process = subprocess.Popen(
             [*command, "--nfs", "127.0.0.1", "--writable", "--cache", cache],

@@ -32,7 +32,7 @@ def test_other_addresses_serve_the_networks_of_their_interfaces(network_namespac
         subprocess.run(["ip", "-n", name, "addr", "add", network, "dev", link], check=True)
 
     def clients(host: str) -> str:
-        command = ["ip", "netns", "exec", name, sys.executable, "-c", PRINT, host]
+        command = ["nsenter", f"--net=/run/netns/{name}", sys.executable, "-c", PRINT, host]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     loopback = "127.0.0.0/8 ::1/128"

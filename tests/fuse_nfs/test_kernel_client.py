@@ -92,7 +92,7 @@ def test_kernel_client_reads_writes_and_loop_mounts_the_disk(
         file.truncate(24 << 20)
     before = hashlib.sha256(image.read_bytes()).hexdigest()
     namespace = network_namespace()
-    command = ["ip", "netns", "exec", namespace, sys.executable, "-c", SERVER, str(image)]
+    command = ["nsenter", f"--net=/run/netns/{namespace}", sys.executable, "-c", SERVER, str(image)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

@@ -70,7 +70,7 @@ def served(
     network_namespace: Callable[[], str], image: Path, tmp_path: Path
 ) -> Iterator[tuple[list[str], str]]:
     """(words that enter the namespace, URL) of a writable export of `image` on the usual ports."""
-    enter = ["ip", "netns", "exec", network_namespace()]
+    enter = ["nsenter", f"--net=/run/netns/{network_namespace()}"]
     overlay = tmp_path / "overlay"
     command = [*enter, sys.executable, "-c", SERVER, str(image), str(overlay)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -119,7 +119,7 @@ def test_qemu_bench_with_flushes_leaves_what_it_wrote(
 def test_flushed_writes_survive_the_kill_of_the_server(
     network_namespace: Callable[[], str], image: Path, tmp_path: Path
 ) -> None:
-    enter = ["ip", "netns", "exec", network_namespace()]
+    enter = ["nsenter", f"--net=/run/netns/{network_namespace()}"]
     overlay = tmp_path / "overlay"
     command = [*enter, sys.executable, "-c", SERVER, str(image), str(overlay)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
