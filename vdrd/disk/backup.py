@@ -92,6 +92,11 @@ class _Source:
         if start < end:
             yield start, end
 
+    def check_length(self) -> None:
+        """Raises SourceUnreadable if it is shorter than it was: what was cut off looked like a hole."""
+        if os.lseek(self.fd, 0, os.SEEK_END) < self.size_bytes:
+            raise SourceUnreadable(path=self.path, reason="it became shorter while it was read")
+
     def close(self) -> None:
         os.close(self.fd)
 
@@ -332,6 +337,7 @@ def backup_disk(
             cancel=cancel,
         )
         root = run.run()
+        source.check_length()
     finally:
         source.close()
     return PointDraft(

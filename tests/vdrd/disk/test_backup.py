@@ -218,6 +218,19 @@ class CuttingSink:
         self._session.put(batch)
 
 
+def test_source_cut_behind_what_was_read_fails_the_run(storage: Storage, tmp_path: Path) -> None:
+    """What is cut off before the run looks for its holes reads as one great hole."""
+    image = tmp_path / "disk.img"
+    image.write_bytes(random.Random(5).randbytes(BLOCK_BYTES) + b"x" * (2 * LEAF_BYTES))
+
+    class CutAtOnce(Cancel):
+        def check(self) -> None:
+            os.truncate(image, BLOCK_BYTES)
+
+    with storage.session() as session, pytest.raises(SourceUnreadable, match="shorter"):
+        draft_of(session, image, cancel=CutAtOnce())
+
+
 def test_source_that_becomes_shorter_fails_the_run(storage: Storage, tmp_path: Path) -> None:
     path = tmp_path / "disk.img"
     path.write_bytes(random.Random(1).randbytes(1 << 20) * 60)
