@@ -333,3 +333,15 @@ def test_json_about_a_name_that_is_not_utf8_is_valid(vdr: Vdr, storage: Path) ->
     done = vdr("store", "restore", storage, name, storage.parent / "out", "--json")
     assert_refused(done, ExitCode.NOT_FOUND)
     assert json.loads(done.stdout)["error"]["message"] == f"point not found: {name}"
+
+
+def test_restore_of_latest_tells_that_a_newer_point_is_damaged(vdr: Vdr, storage: Path) -> None:
+    newest = max((storage / "points").glob("*.point"))  # the tree's: whose it was cannot be read any more
+    newest.write_bytes(newest.read_bytes()[:-1])
+    target = storage.parent / "out.raw"
+    done = vdr("store", "restore", storage, "disk@latest", target, "--json")
+    assert done.returncode == ExitCode.WARNINGS
+    assert target.read_bytes() == (storage.parent / "disk.raw").read_bytes()
+    answer = json.loads(done.stdout)
+    assert answer["warning_count"] == 1
+    assert newest.stem in answer["warnings"][0]

@@ -62,6 +62,20 @@ class PointBook:
                 points.append(point)
         return points, damages
 
+    def damaged_after(self, name: str) -> tuple[Damaged, ...]:
+        """Why points newer than this one cannot be read."""
+        damages = []
+        for other in reversed(self.names()):
+            if other <= name:
+                break
+            try:
+                self.read(other)
+            except NotFound:
+                continue
+            except Damaged as error:
+                damages.append(error)
+        return tuple(damages)
+
     def resolve(self, reference: str) -> str:
         """Id of the point that `reference` means: an id, a unique prefix of one, or OBJECT@latest. Raises
         NotFound."""

@@ -197,6 +197,10 @@ class Storage:
         """Why points that are there cannot be read."""
         return self.book.list()[1]
 
+    def damaged_after(self, point: Point) -> list[Damaged]:
+        """Why newer points cannot be read: where OBJECT@latest was asked for, one of them may be it."""
+        return list(self.book.damaged_after(point.point_id))
+
     def point(self, reference: str) -> Point:
         """A point by its id, a unique prefix of it, or OBJECT@latest. Raises NotFound, Damaged."""
         return self.book.read(self.book.resolve(reference))

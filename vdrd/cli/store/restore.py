@@ -46,13 +46,16 @@ def run(args: argparse.Namespace) -> int:
             raise TargetRefused(path=args.target, reason="it lies in the storage itself")
         point = storage.point(args.point)
         root = point.draft.root
+        newer = storage.damaged_after(point) if args.point.endswith("@latest") else []
         with ProgressLine() as line:
             if isinstance(root, DiskRoot):
                 report, target = _restore_disk(args, storage, root, line)
             else:
                 report, target = _restore_files(args, storage, root, line)
     seconds = time.monotonic() - began
-    for warning in report.warnings:
+    warnings = [f"{damage}; it is newer than what was restored" for damage in newer] + list(report.warnings)
+    warning_count = report.warning_count + len(newer)
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if args.json:
         JSON_ANSWER.print(
@@ -63,8 +66,8 @@ def run(args: argparse.Namespace) -> int:
                 "written_bytes": report.written_bytes,
                 "files": report.file_count,
                 "seconds": round(seconds, 3),
-                "warnings": list(report.warnings),
-                "warning_count": report.warning_count,
+                "warnings": warnings,
+                "warning_count": warning_count,
             }
         )
     else:
@@ -72,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
             f"restored {bytes_text(report.logical_bytes)} to {target}:"
             f" wrote {bytes_text(report.written_bytes)} in {seconds_text(seconds)}"
         )
-    return ExitCode.WARNINGS if report.warning_count else ExitCode.DONE
+    return ExitCode.WARNINGS if warning_count else ExitCode.DONE
 
 
 def _restore_disk(
