@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
@@ -142,6 +143,31 @@ def test_an_unforeseen_ending_with_json_is_the_document(
     command.run = raising(error)
     assert cli.main(["probe", "--json"]) != ExitCode.DONE
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "internal"
+
+
+def test_sigterm_clears_up_like_ctrl_c_and_is_told(
+    command: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cleared = []
+
+    def run(args: Namespace) -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            cleared.append(True)
+        return 0
+
+    command.run = run
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert cli.main(["probe", "--json"]) == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert cleared
+    out, err = capsys.readouterr()
+    assert json.loads(out)["error"]["message"] == "interrupted"
+    assert err == "vdr: interrupted\n"
 
 
 def test_wrong_usage_with_json_is_the_document(

@@ -10,7 +10,9 @@ import argparse
 import importlib
 import io
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol, cast
@@ -20,10 +22,19 @@ from vdrd.cli.output import JSON_ANSWER
 from vdrd.model.errors import BadInput, ExitCode, VdrError
 
 _INTERRUPTED = 130
-"""What a shell expects of a program that Ctrl-C ended."""
+_TERMINATED = 143
+"""What a shell expects of a program that Ctrl-C, or SIGTERM, ended."""
 
 _FOLDERS = {"": "commands", "store": "store"}
 """Prefix on the command line to the folder of its commands."""
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: the same way out as Ctrl-C, so that a command clears up what it had half written."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated
 
 
 class Command(Protocol):
@@ -115,6 +126,8 @@ def _run(arguments: Sequence[str]) -> int:
     command.add_arguments(parser)
     parser.wants_json = "--json" in rest
     args = parser.parse_args(rest)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         return command.run(args)
     except VdrError as error:
@@ -143,9 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except SystemExit as ending:  # help, version or wrong usage
             code = int(ending.code or 0)
         sys.stdout.flush()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("vdr: interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return _TERMINATED if isinstance(error, _Terminated) else _INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away: nothing is left to tell, and the interpreter's own flush at
         # exit must not try.

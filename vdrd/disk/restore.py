@@ -250,7 +250,7 @@ def _restore_file(
     root: DiskRoot, source: ChunkSource, path: Path, *, progress: ProgressSink, cancel: Cancel
 ) -> int:
     # A name of its own: neither a file of the user's nor a restore beside this one may be written into.
-    partial = path.with_name(f".vdr-{secrets.token_hex(8)}.partial")
+    partial = path.with_name(f"vdr-{secrets.token_hex(8)}.partial")
     try:
         fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
