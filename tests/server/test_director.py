@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from schemas.api import BackupType, Encryption, RunKind, RunProgress, RunState
+from schemas.api.runs import RunLog
 from schemas.control import (
     Ack,
     BackupItem,
@@ -323,6 +324,17 @@ async def test_failure_is_tried_again_only_if_it_may_pass(stage: Stage) -> None:
     await stage.running(attempt=2)
     await stage.end(RunState.FAILED, attempt=2, error_code="unreachable", error="cut", is_retryable=True)
     assert (await stage.wait_state(RunState.FAILED)).attempt == 2
+
+
+async def test_log_of_a_run_that_is_tried_again_says_why_and_when(stage: Stage) -> None:
+    stage.link_up(stage.node)
+    stage.link_up(stage.agent)
+    await stage.queue(attempts=2)
+    await stage.running()
+    await stage.end(RunState.FAILED, error_code="unreachable", error="cut", is_retryable=True)
+    await stage.running(attempt=2)
+    lines, _ = await stage.catalog.read(runs.log, RunLog(id="r"))
+    assert "attempt 1 of 2 failed: cut; next one in 0 s" in [line.text for line in lines]
 
 
 async def test_cancel_reaches_the_agent_and_the_run_ends_cancelled(stage: Stage) -> None:

@@ -537,8 +537,8 @@ class Director:
 
         def work(connection: sqlite3.Connection) -> RunInfo | None:
             now_ms = self._clock()
-            text = f"attempt {spec.attempt} of {attempts_max} failed: {outcome.error}; next one in"
-            text = f" {delay_seconds} s"
+            text = f"attempt {spec.attempt} of {attempts_max} failed: {outcome.error}"
+            text += f"; next one in {delay_seconds} s"
             line = LoggedLine(time=from_ms(now_ms), level=LogLevel.WARNING, text=text)
             runs.add_log(connection, spec.run_id, spec.attempt, [line])
             if not runs.requeue(
