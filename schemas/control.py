@@ -28,7 +28,7 @@ from msgspec import field
 
 from schemas.api.hosts import DiskInfo, FileEntry
 from schemas.api.storages import StorageStatisticsReply
-from schemas.api.values import Message, Time
+from schemas.api.values import Count, Message, Time
 from schemas.api.words import BackupType, Encryption, LogLevel, ObjectKind, RunKind, RunState
 
 
@@ -48,17 +48,17 @@ class StorageAnnounced(Message, frozen=True, kw_only=True):
     compression: int | None
     is_online: bool
     problem: str = ""
-    stored_bytes: int = 0
-    capacity_bytes: int = 0
-    free_bytes: int = 0
-    point_count: int = 0
+    stored_bytes: Count = 0
+    capacity_bytes: Count = 0
+    free_bytes: Count = 0
+    point_count: Count = 0
 
 
 class HeldRun(Message, frozen=True, kw_only=True):
     """A run the registering side still works on, or whose end it could not deliver yet."""
 
     run_id: str
-    attempt: int
+    attempt: Count
 
 
 class Register(Message, frozen=True, kw_only=True, tag_field="t", tag="register"):
@@ -117,10 +117,10 @@ class PointRecord(Message, frozen=True, kw_only=True):
     source: str
     host_name: str
     parent_id: str | None
-    logical_bytes: int
-    new_bytes: int
-    stored_bytes: int
-    warning_count: int
+    logical_bytes: Count
+    new_bytes: Count
+    stored_bytes: Count
+    warning_count: Count
     labels: dict[str, str] = field(default_factory=dict)
     """Carry `host-id`, `job-id`, `run-id`, so that a catalog can be rebuilt from the storage."""
 
@@ -293,16 +293,16 @@ class RunProgressed(Message, frozen=True, kw_only=True, tag_field="t", tag="run-
     """How far a run is. At most twice a second."""
 
     run_id: str
-    attempt: int
+    attempt: Count
     step: str
-    item: int = 0
+    item: Count = 0
     """Index into the spec's items."""
-    done_bytes: int = 0
-    total_bytes: int | None = None
-    done_files: int = 0
-    total_files: int | None = None
-    new_bytes: int = 0
-    stored_bytes: int = 0
+    done_bytes: Count = 0
+    total_bytes: Count | None = None
+    done_files: Count = 0
+    total_files: Count | None = None
+    new_bytes: Count = 0
+    stored_bytes: Count = 0
 
 
 class LoggedLine(Message, frozen=True, kw_only=True):
@@ -326,20 +326,20 @@ class RunEnded(Message, frozen=True, kw_only=True, tag_field="t", tag="run-ended
     nothing."""
 
     run_id: str
-    attempt: int
+    attempt: Count
     state: RunState
     """`done`, `warning`, `failed` or `cancelled`."""
     error_code: str = ""
     error: str = ""
     is_retryable: bool = False
-    warning_count: int = 0
+    warning_count: Count = 0
     lines: list[LoggedLine] = field(default_factory=list)
     """Last lines of the log: warnings and the error."""
     point_ids: list[str] = field(default_factory=list)
-    done_bytes: int = 0
-    done_files: int = 0
-    new_bytes: int = 0
-    stored_bytes: int = 0
+    done_bytes: Count = 0
+    done_files: Count = 0
+    new_bytes: Count = 0
+    stored_bytes: Count = 0
 
 
 # ---- looking -----------------------------------------------------------------------------------------------

@@ -19,6 +19,10 @@ twice."""
 Time = Annotated[datetime, Meta(tz=True)]
 """A moment, always with its zone."""
 
+Count = Annotated[int, Meta(ge=0, le=1 << 62)]
+"""A number that a machine reports, of bytes or of things. What is larger fits no catalog and is refused on
+arrival."""
+
 PAGE_LIMIT_DEFAULT = 100
 PAGE_LIMIT_MAX = 1000
 

@@ -337,6 +337,24 @@ async def test_log_of_a_run_that_is_tried_again_says_why_and_when(stage: Stage) 
     assert "attempt 1 of 2 failed: cut; next one in 0 s" in [line.text for line in lines]
 
 
+async def test_end_with_an_error_without_measure_is_cut(stage: Stage) -> None:
+    stage.link_up(stage.node)
+    stage.link_up(stage.agent)
+    await stage.queue(attempts=1)
+    await stage.running()
+    await stage.end(RunState.FAILED, error_code="c" * 9999, error="e" * 900_000)
+    run = await stage.wait_state(RunState.FAILED)
+    assert (len(run.error_code), len(run.error)) == (255, 4000)
+
+
+@pytest.mark.parametrize("field_name", ["warning_count", "done_bytes", "stored_bytes"])
+@pytest.mark.parametrize("value", [-1, 1 << 63, (1 << 64) - 1])
+def test_end_with_a_number_no_catalog_can_keep_is_refused_on_arrival(field_name: str, value: int) -> None:
+    said = {"t": "run-ended", "run_id": "r", "attempt": 1, "state": "done", field_name: value}
+    with pytest.raises(msgspec.ValidationError, match=field_name):
+        msgspec.msgpack.decode(msgspec.msgpack.encode(said), type=RunEnded)
+
+
 async def test_cancel_reaches_the_agent_and_the_run_ends_cancelled(stage: Stage) -> None:
     stage.link_up(stage.node)
     stage.link_up(stage.agent)

@@ -13,6 +13,9 @@ from schemas.api.words import RunState
 from schemas.control import RunEnded, RunProgressed, RunSpec
 
 _SPEED_WINDOW_SECONDS = 10.0
+_ERROR_MAX = 4000
+_WORD_MAX = 255
+"""What a worker says is cut here: it is shown in every list of runs, which must fit into one message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,8 @@ class Outcome:
         state = ended.state if ended.state.is_final else RunState.FAILED
         return cls(
             state=state,
-            error_code=ended.error_code,
-            error=ended.error,
+            error_code=ended.error_code[:_WORD_MAX],
+            error=ended.error[:_ERROR_MAX],
             is_retryable=ended.is_retryable and state is RunState.FAILED,
             warning_count=ended.warning_count,
             done_bytes=ended.done_bytes,
@@ -98,7 +101,7 @@ class Attempt:
         if message.total_bytes is not None and speed > 0:
             remaining = max(0, message.total_bytes - message.done_bytes) / speed
         self.progress = RunProgress(
-            step=message.step,
+            step=message.step[:_WORD_MAX],
             done_bytes=message.done_bytes,
             total_bytes=message.total_bytes,
             done_files=message.done_files,
