@@ -1,4 +1,5 @@
 import pytest
+import trio
 
 from schemas import api
 from vdrd.model.errors import (
@@ -69,6 +70,23 @@ async def test_wrong_passwords_from_one_address_lock_the_address_out(client: Cli
     with pytest.raises(LockedOut):
         await client.login()
     await client.login(address="192.0.2.200")
+
+
+async def test_guesses_sent_all_at_once_are_locked_out_as_well(client: Client) -> None:
+    outcomes: list[str] = []
+
+    async def guess(number: int) -> None:
+        try:
+            await client.login(password="wrong", address=f"192.0.2.{number}")
+        except (LockedOut, LoginFailed) as error:
+            outcomes.append(error.code)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(40):
+            nursery.start_soon(guess, number)
+    assert sorted(outcomes) == ["locked-out"] * 35 + ["login-failed"] * 5
+    with pytest.raises(LockedOut):
+        await client.login(address="192.0.2.99")
 
 
 async def make_user(client: Client, name: str, roles: list[str]) -> str:

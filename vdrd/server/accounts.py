@@ -1,6 +1,7 @@
 """Log-in, sessions and lock-out. Decides who somebody is; what they may do is decided at the desk."""
 
 import logging
+import sqlite3
 from collections import deque
 from dataclasses import dataclass
 
@@ -59,6 +60,12 @@ def who_is(account: Account) -> WhoAmIReply:
     )
 
 
+def _check_unlocked(account: Account | None, now_ms: int) -> None:
+    """Raise LockedOut while the user is."""
+    if account is not None and account.locked_until_ms is not None and account.locked_until_ms > now_ms:
+        raise LockedOut(minutes=max(1, round((account.locked_until_ms - now_ms) / 60_000)))
+
+
 class Doorkeeper:
     """Opens and checks sessions."""
 
@@ -92,33 +99,42 @@ class Doorkeeper:
         self._check_address(address)
         account = await self._catalog.read(accounts.by_name, user_name)
         now_ms = self._clock()
-        if account is not None and account.locked_until_ms is not None and account.locked_until_ms > now_ms:
-            raise LockedOut(minutes=max(1, round((account.locked_until_ms - now_ms) / 60_000)))
+        _check_unlocked(account, now_ms)
         usable = account is not None and account.is_enabled
         is_right = await self._passwords.is_right(
             password, account.password_hash if account is not None and usable else None
         )
-        if account is None or not is_right:
-            self._note_failure(address)
-            if account is not None and await self._catalog.write(
-                accounts.note_login_failed,
+        self._check_address(address)
+        token = new_token()
+        expires_ms = now_ms + int(self._config.session_seconds * 1000)
+
+        def settle(connection: sqlite3.Connection) -> bool:
+            # Guesses sent all at once were checked together: those after the last one allowed learn nothing.
+            _check_unlocked(accounts.by_name(connection, user_name), now_ms)
+            if account is not None and is_right:
+                accounts.open_session(
+                    connection,
+                    token_hash=token_hash(token),
+                    user_id=account.user_id,
+                    address=address,
+                    now_ms=now_ms,
+                    expires_ms=expires_ms,
+                )
+                return False
+            return account is not None and accounts.note_login_failed(
+                connection,
                 account.user_id,
                 limit=self._config.login_failures_max,
                 lock_ms=int(self._config.lock_seconds * 1000),
                 now_ms=now_ms,
-            ):
+            )
+
+        is_locked_now = await self._catalog.write(settle)
+        if account is None or not is_right:
+            self._note_failure(address)
+            if account is not None and is_locked_now:
                 log.warning("user locked out user=%s address=%s", account.name, address)
             raise LoginFailed
-        token = new_token()
-        expires_ms = now_ms + int(self._config.session_seconds * 1000)
-        await self._catalog.write(
-            accounts.open_session,
-            token_hash=token_hash(token),
-            user_id=account.user_id,
-            address=address,
-            now_ms=now_ms,
-            expires_ms=expires_ms,
-        )
         return token, expires_ms, account
 
     async def caller(self, token: str, address: str) -> Caller:
