@@ -6,6 +6,7 @@ broke, at most once a moment, so that a console without a server answers at once
 
 import asyncio
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,9 @@ _DECODERS: dict[type[api.Message], Decoder[api.Message]] = {
 
 CALL_SECONDS = 90.0
 """Longest a call may take; above the longest wait of the event feed."""
+WAITS_MAX = 768
+"""Calls that only wait for news at once, over all users; more of them queue here. The rest of what a server
+takes from one console stays free, so that open pages cannot shut out the work."""
 _AGAIN_SECONDS = 1.0
 """A failed dial is remembered for so long."""
 
@@ -69,6 +73,7 @@ class ServerLink:
         self._link: AsyncioLink | None = None
         self._dialling = asyncio.Lock()
         self._failed: tuple[float, VdrError] | None = None
+        self._waits = asyncio.Semaphore(WAITS_MAX)
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,8 +95,10 @@ class ServerLink:
         message = api.Call(
             name=kind.name, arguments=raw_of(request), session_token=session_token, address=address
         )
-        link = await self._connected()
-        reply: api.CallReply = await link.request(message, api.CallReply, deadline_seconds=CALL_SECONDS)
+        is_wait = isinstance(request, api.EventsPoll) and request.wait_seconds > 0
+        async with self._waits if is_wait else nullcontext():
+            link = await self._connected()
+            reply: api.CallReply = await link.request(message, api.CallReply, deadline_seconds=CALL_SECONDS)
         return _DECODERS[kind.response].decode(reply.result, "the server")
 
     async def _connected(self) -> AsyncioLink:

@@ -22,6 +22,7 @@ _STATUS_OF_CODE = {
     "too-large": 413,
     "locked-out": 429,
     "peer-failed": 502,
+    "peer-busy": 503,
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from console.rest.table import ENDPOINTS, PREFIX
 from schemas import api
 from tests.console.conftest import World
-from vdrd.model.errors import Conflict, StorageFull
+from vdrd.model.errors import Conflict, PeerBusy, StorageFull
 
 
 def document(world: World) -> dict[str, Any]:
@@ -144,7 +144,11 @@ def test_wrong_password_is_401_and_no_session(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(Conflict(what="a run is open", remedy="wait for it"), 409), (StorageFull(path="/srv"), 507)],
+    [
+        (Conflict(what="a run is open", remedy="wait for it"), 409),
+        (StorageFull(path="/srv"), 507),
+        (PeerBusy(peer="the server"), 503),
+    ],
 )
 def test_error_of_the_server_keeps_code_message_and_hint(world: World, error: Any, status: int) -> None:
     world.server.refusals["status.get"] = error

@@ -89,6 +89,16 @@ async def test_guesses_sent_all_at_once_are_locked_out_as_well(client: Client) -
         await client.login(address="192.0.2.99")
 
 
+async def test_many_pages_that_wait_for_news_do_not_shut_out_the_rest(client: Client) -> None:
+    await client.login()
+    async with trio.open_nursery() as nursery:
+        for _ in range(200):
+            nursery.start_soon(client.ask, "events.poll", api.EventsPoll(wait_seconds=20))
+        with trio.fail_after(10):
+            await client.ask("system.status", api.SystemStatus())
+        nursery.cancel_scope.cancel()
+
+
 async def make_user(client: Client, name: str, roles: list[str]) -> str:
     await client.login()
     request = api.UserCreate(name=name, password="first password", roles=roles)

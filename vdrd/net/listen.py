@@ -9,7 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import trio
@@ -18,7 +18,7 @@ from schemas.link import Enrol, Enrolled, Hello, Welcome
 from vdrd.model.errors import BadInput, NotAuthorised, PeerBusy, ProtocolViolation, Unreachable, VdrError
 from vdrd.net.address import Address
 from vdrd.net.dial import Detached, run_session
-from vdrd.net.identity import PeerIdentity
+from vdrd.net.identity import PeerIdentity, Role
 from vdrd.net.link import Handler, Link, LinkLimits, open_link
 from vdrd.net.socket_options import tune
 from vdrd.net.stream import TlsStream
@@ -45,6 +45,9 @@ class ListenLimits:
     """The same from one address, so that one cannot shut out all others."""
     links_max: int = 10_000
     """Greeted links."""
+    console_requests_max: int = 1024
+    """Requests of a console answered at once. Its one link carries those of all its users, and each open page
+    has one that waits for news."""
 
 
 class ControlReception(Protocol):
@@ -278,8 +281,11 @@ class LinkListener:
         self, stream: TlsStream, connection: ControlConnection, peer: PeerIdentity, handler: Handler
     ) -> None:
         assert self._control is not None
+        limits = self._link_limits
+        if peer.role is Role.CONSOLE:
+            limits = replace(limits, requests_max=self._limits.console_requests_max)
         try:
-            async with open_link(stream, connection, peer, handler, self._link_limits) as link:
+            async with open_link(stream, connection, peer, handler, limits) as link:
                 log.info("link open peer=%s", link)
                 self._links.add(link)
                 try:
