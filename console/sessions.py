@@ -2,7 +2,8 @@
 through aiosqlite.
 
 A cookie is the key to its row: the row is found by the cookie's hash, and the server's session token in it is
-sealed with a key derived from the cookie. The file alone opens nothing.
+sealed with a key derived from the cookie. Kept answers are sealed with the caller's token in the same way.
+The file alone opens nothing.
 """
 
 import hashlib
@@ -39,7 +40,7 @@ CREATE TABLE IF NOT EXISTS answer (
   key_hash BLOB PRIMARY KEY,             -- SHA-256 of caller, operation and idempotency key
   request_hash BLOB NOT NULL,            -- SHA-256 of the request; another one under the key is refused
   status INTEGER NOT NULL,
-  body BLOB NOT NULL,
+  body BLOB NOT NULL,                    -- sealed with a key from the caller's token: answers hold secrets
   made_unix INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
@@ -83,6 +84,23 @@ def _seal_key(cookie: str) -> bytes:
     return hmac.digest(cookie.encode(), b"vdr console seal", "sha256")
 
 
+def _answer_key(caller: str) -> bytes:
+    return hmac.digest(caller.encode(), b"vdr console answer", "sha256")
+
+
+def _sealed(key: bytes, plain: bytes) -> bytes:
+    nonce = secrets.token_bytes(12)
+    return nonce + AESGCM(key).encrypt(nonce, plain, b"")
+
+
+def _unsealed(key: bytes, sealed: bytes) -> bytes | None:
+    """What was sealed; None if it was with another key, or not at all."""
+    try:
+        return AESGCM(key).decrypt(sealed[:12], sealed[12:], b"")
+    except (InvalidTag, ValueError):
+        return None
+
+
 class SessionStore:
     """The state file. Use as an async context manager."""
 
@@ -120,8 +138,7 @@ class SessionStore:
         """A new session under a new cookie; sessions past their time are swept on the way."""
         now = int(self._now())
         cookie = secrets.token_urlsafe(32)
-        nonce = secrets.token_bytes(12)
-        sealed = nonce + AESGCM(_seal_key(cookie)).encrypt(nonce, server_token.encode(), b"")
+        sealed = _sealed(_seal_key(cookie), server_token.encode())
         await self._open.execute(
             "DELETE FROM session WHERE used_unix < ? OR begun_unix < ?",
             (now - self._idle_seconds, now - self._longest_seconds),
@@ -141,13 +158,12 @@ class SessionStore:
             row = await rows.fetchone()
         if row is None or row[3] < now - self._idle_seconds or row[2] < now - self._longest_seconds:
             return None
-        try:
-            token = AESGCM(_seal_key(cookie)).decrypt(row[0][:12], row[0][12:], b"").decode()
-        except InvalidTag:
+        token = _unsealed(_seal_key(cookie), row[0])
+        if token is None:
             return None
         if row[3] < now - _TOUCH_SECONDS:
             await self._open.execute("UPDATE session SET used_unix = ? WHERE cookie_hash = ?", (now, key))
-        return WebSession(cookie, row[1], token)
+        return WebSession(cookie, row[1], token.decode())
 
     async def end(self, cookie: str) -> None:
         """Forget a session."""
@@ -175,7 +191,8 @@ class SessionStore:
             (_hash(caller, operation, key), int(self._now()) - _ANSWER_KEPT_SECONDS),
         ) as rows:
             row = await rows.fetchone()
-        return None if row is None else KeptAnswer(row[0], row[1], row[2])
+        body = None if row is None else _unsealed(_answer_key(caller), row[2])
+        return None if row is None or body is None else KeptAnswer(row[0], row[1], body)
 
     async def keep_answer(self, caller: str, operation: str, key: str, answer: KeptAnswer) -> None:
         """Keep an answer for a day; the older ones are swept."""
@@ -183,5 +200,11 @@ class SessionStore:
         await self._open.execute("DELETE FROM answer WHERE made_unix < ?", (now - _ANSWER_KEPT_SECONDS,))
         await self._open.execute(
             "INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?)",
-            (_hash(caller, operation, key), answer.request_hash, answer.status, answer.body, now),
+            (
+                _hash(caller, operation, key),
+                answer.request_hash,
+                answer.status,
+                _sealed(_answer_key(caller), answer.body),
+                now,
+            ),
         )

@@ -1,5 +1,6 @@
 """Web sessions: cookies, forms, fixation, the state file."""
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -139,6 +140,16 @@ def test_state_file_alone_opens_nothing(inside: World, tmp_path: Path) -> None:
     assert token.encode() not in content
     assert cookie_of(inside).encode() not in content
     assert len(sealed) > len(token)
+
+
+def test_answer_kept_under_an_idempotency_key_is_not_in_the_clear(world: World, tmp_path: Path) -> None:
+    headers = {**world.bearer(), "Idempotency-Key": "k"}
+    answers = [world.body(world.api("POST", "/enrolment-tokens", headers=headers, json={})) for _ in range(2)]
+    assert answers[0] == answers[1]
+    secret = json.loads(answers[0])["token"]
+    content = b"".join(file.read_bytes() for file in tmp_path.glob("console.sqlite*"))
+    assert content
+    assert secret.encode() not in content
 
 
 def test_language_is_the_browsers_then_the_users(world: World) -> None:
