@@ -29,7 +29,7 @@ from vdrd.catalog import storages
 from vdrd.cli.appliance import ApplianceConfig
 from vdrd.cli.supervisor import Child, Supervisor
 from vdrd.model import settings
-from vdrd.model.errors import ExitCode, VdrError
+from vdrd.model.errors import BadInput, ExitCode, VdrError
 from vdrd.net.address import NODE_PORT, SERVER_PORT, Address
 from vdrd.net.enrol import enrol
 from vdrd.net.token import Token
@@ -48,6 +48,19 @@ CONSOLE_PORT = 8443
 CONSOLE_STATE = Path("/var/lib/vdr/console")
 """Where a console on its own keeps its identity, unless told otherwise."""
 STATUS_FILE = "appliance.json"
+
+
+class BadLevel(BadInput):
+    """A log level nobody knows."""
+
+    code = "settings-wrong"
+    template = "{table}.log_level must be debug, info, warning or error, not {found}"
+
+
+def check_level(table: str, level: str) -> None:
+    """Raise BadLevel unless the logging knows it."""
+    if level not in ("debug", "info", "warning", "error"):
+        raise BadLevel(table=table, found=level)
 
 
 def set_up_logging(level: str) -> None:
@@ -218,10 +231,12 @@ def prepare_appliance(config: ApplianceConfig) -> None:
 
 def run_appliance(config: ApplianceConfig, options: argparse.Namespace) -> None:
     """Run server, node and console, each in a process of its own, until told to stop."""
-    prepare_appliance(config)
+    # All settings first: a mistake in them leaves nothing half made.
     files = settings.read_files(options.config_dir)
     server = settings.load(ServerConfig, "server", files, options.set)
     node = settings.load(NodeConfig, "node", files, options.set)
+    check_level("server", server.log_level)
+    check_level("node", node.log_level)
     passed = [
         "--config-dir",
         str(options.config_dir),
@@ -245,6 +260,7 @@ def run_appliance(config: ApplianceConfig, options: argparse.Namespace) -> None:
     if not options.no_console:
         console_listen = Address.parse(_console_listen(files, options.set), CONSOLE_PORT)
         children.append(child("console", "console.main", [], config.console_state, console_listen))
+    prepare_appliance(config)
     supervisor = Supervisor(children, config.stop_seconds)
     status_file = config.state_directory / STATUS_FILE
 
@@ -342,6 +358,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.show_config:
         print(settings.shown(table, config))
         return
+    check_level(table, config.log_level)
     set_up_logging(config.log_level)
     match options.part:
         case "server":
@@ -362,6 +379,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VdrError as error:
         print(f"vdrd: {error.message}", file=sys.stderr)
         return int(error.exit_code)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A state directory that is a file, cannot be written, or lies on a full or read-only file system.
+        reason = (error.strerror or str(error)).lower()
+        print(f"vdrd: cannot use {error.filename}: {reason}. see state_directory", file=sys.stderr)
+        return int(ExitCode.FAILED)
     except KeyboardInterrupt:
         return 130
     return int(ExitCode.DONE)
