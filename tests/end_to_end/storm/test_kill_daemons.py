@@ -25,7 +25,8 @@ def occupied_bytes(storage: Path) -> int:
 
 
 def change_half(disk: Path, seed: int) -> None:
-    noise = random.Random(seed)
+    # Not the seed alone: no change may repeat the disk's first content, which is known already.
+    noise = random.Random(f"change {seed}")
     with disk.open("r+b") as file:
         for number in range(0, MEBIBYTES, 2):
             file.seek(number << 20)
