@@ -20,6 +20,7 @@ from vdrd.model.errors import (
     Unreachable,
     VersionUnsupported,
 )
+from vdrd.net.address import Address
 from vdrd.net.ca import Authority
 from vdrd.net.credentials import self_issue
 from vdrd.net.dial import connect, dial, greet
@@ -30,6 +31,9 @@ from vdrd.net.tls13 import Tls13Profile, stranger_engine
 from vdrd.protocol.codec import frame_of
 from vdrd.protocol.connection import ControlConnection, Side
 from vdrd.protocol.greeting import Versions
+
+CLOSE_NOTIFY = bytes.fromhex("15030300020100")
+"""A TLS alert: the peer ends the connection in order."""
 
 QUICK = ListenLimits(greeting_seconds=0.3)
 
@@ -156,6 +160,21 @@ async def test_too_many_strangers_from_one_address_are_refused_and_others_go_on(
             await stranger.aclose()
         await until_strangers(listener, 0)
         assert await ask(world, address) == "HELLO"
+
+
+async def test_listener_that_ends_the_handshake_in_order_is_unreachable(world):
+    async def refuse(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(CLOSE_NOTIFY)
+        await stream.aclose()
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    address = Address("127.0.0.1", listener.socket.getsockname()[1])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, refuse, [listener])
+        with pytest.raises(Unreachable, match="the connection was cut"):
+            await ask(world, address)
+        nursery.cancel_scope.cancel()
 
 
 async def test_frame_larger_than_the_bound_closes_the_link_with_reason(world, caplog):

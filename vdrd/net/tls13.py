@@ -186,7 +186,7 @@ def _translated(error: ssl.SSLError, peer: str, clock: Callable[[], datetime] = 
                 own=clock().strftime("%Y-%m-%d %H:%M UTC"), peer=peer, reason=f"its certificate is {state}"
             )
         return CertificateRefused(peer=peer, reason=error.verify_message or "our authority did not sign it")
-    if isinstance(error, ssl.SSLEOFError):
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return Unreachable(peer=peer, reason="the connection was cut")
     if error.reason in _ALERTS:
         return CertificateRefused(peer="this machine", reason=f"{peer} said so: {_ALERTS[error.reason]}")
