@@ -28,8 +28,9 @@ def test_other_addresses_serve_the_networks_of_their_interfaces(network_namespac
     name = network_namespace()
     for number, network in enumerate(["10.1.2.3/24", "192.168.7.1/16"]):
         link = f"dummy{number}"
-        subprocess.run(["ip", "-n", name, "link", "add", link, "type", "veth"], check=True)
-        subprocess.run(["ip", "-n", name, "addr", "add", network, "dev", link], check=True)
+        inside = ["nsenter", f"--net=/run/netns/{name}", "ip"]
+        subprocess.run([*inside, "link", "add", link, "type", "veth"], check=True)
+        subprocess.run([*inside, "addr", "add", network, "dev", link], check=True)
 
     def clients(host: str) -> str:
         command = ["nsenter", f"--net=/run/netns/{name}", sys.executable, "-c", PRINT, host]

@@ -16,13 +16,16 @@ from pathlib import Path
 PROGRAMS = Path(sys.executable).parent
 WALLS = """
 set -e
+if mountpoint -q /; then mount --make-rprivate /; fi
 mount -t proc -o subset=pid,hidepid=invisible proc /proc
 mount --bind "$1" "$1"
-mount -o remount,bind,ro /
-exec setpriv --no-new-privs --bounding-set=-all,+net_bind_service --inh-caps=-all -- "${@:2}"
+mkdir "$1.root"
+mount --rbind / "$1.root"
+mount -o remount,bind,ro "$1.root"
+exec chroot "$1.root" setpriv --no-new-privs --bounding-set=-all,+net_bind_service --inh-caps=-all -- "${@:2}"
 """
 """ProcSubset=pid, ProtectProc=invisible, ProtectSystem=strict with StateDirectory, NoNewPrivileges,
-CapabilityBoundingSet."""
+CapabilityBoundingSet. What is read-only is a root of its own: in a chroot / is no mount point."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -56,7 +59,7 @@ def test_appliance_starts_and_stops_behind_the_walls_of_its_unit(tmp_path: Path)
         "unshare",
         "--mount",
         "--propagation",
-        "private",
+        "unchanged",
         "bash",
         "-c",
         WALLS,
