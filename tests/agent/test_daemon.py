@@ -321,11 +321,12 @@ async def test_certificate_in_its_last_third_is_renewed_over_the_link(headquarte
 
 async def test_revocations_pushed_are_kept_and_count_at_once(headquarters, tree):
     state = await headquarters.enrol()
-    async with headquarters.running_agent():
-        serial = headquarters.node_profile.credentials.identity().serial
-        await headquarters.link.notify(RevocationsPushed(revoked_pem=headquarters.authority.revoke(serial)))
-        await headquarters.link.request(HostDisksAsk(), HostDisksAnswer)
-        await turned(lambda: serial in state.credentials.revoked())
+    async with headquarters.running_agent() as running:
+        node = headquarters.node_profile.credentials.identity()
+        revoked_pem = headquarters.authority.revoke(node.serial)
+        await headquarters.link.notify(RevocationsPushed(revoked_pem=revoked_pem))
+        await turned(lambda: running.profile.is_revoked(node))
+        assert node.serial in state.credentials.revoked()
         spec = headquarters.files_spec(tree)
         await headquarters.begin(spec)
         ended = await headquarters.end_of(spec)

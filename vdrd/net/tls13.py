@@ -121,10 +121,11 @@ class Tls13Profile:
 
     def reload(self) -> None:
         """As TlsProfile."""
+        # First, so that a revocation counts before the contexts have taken their milliseconds.
+        self._revoked = self.credentials.revoked()
         self._dialing = self._context(ssl.PROTOCOL_TLS_CLIENT, ssl.CERT_REQUIRED)
         self._listening = self._context(ssl.PROTOCOL_TLS_SERVER, ssl.CERT_REQUIRED)
         self._welcoming = self._context(ssl.PROTOCOL_TLS_SERVER, ssl.CERT_OPTIONAL)
-        self._revoked = self.credentials.revoked()
 
     def listener(self, peer: str, *, admit_strangers: bool = False) -> Tls13Engine:
         """As TlsProfile."""
