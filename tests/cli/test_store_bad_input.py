@@ -102,6 +102,33 @@ def test_init_with_an_unknown_compression_is_wrong_usage(vdr: Vdr, storage_dir: 
     assert not storage_dir.exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "path", "options", "code", "words"),
+    [
+        ("disk", "disk.raw", ["--full"], ExitCode.USAGE, "--full"),
+        ("files", "tree", [], ExitCode.USAGE, "for a disk"),
+        ("disk", "disk.raw", [], ExitCode.USAGE, "from byte 1 on"),
+    ],
+    ids=["with full", "of files", "of something else"],
+)
+def test_changed_blocks_that_cannot_be_used_are_wrong_usage_and_add_no_point(
+    vdr: Vdr,
+    storage: Path,
+    tmp_path: Path,
+    kind: str,
+    path: str,
+    options: list[str],
+    code: ExitCode,
+    words: str,
+) -> None:
+    before = fingerprint(storage)
+    listed = tmp_path / "changed.json"
+    listed.write_text('[{"offset": 0, "length": 1}]')
+    command = ["store", "backup", storage, kind, tmp_path / path, "--object", kind, *options]
+    assert_refused(vdr(*command, "--changed-blocks", listed), code, words)
+    assert fingerprint(storage) == before
+
+
 @pytest.mark.parametrize("kind", ["disk", "files"])
 def test_backup_of_a_missing_path_names_it_and_adds_no_point(vdr: Vdr, storage: Path, kind: str) -> None:
     before = fingerprint(storage)

@@ -10,7 +10,7 @@ import socket
 import stat
 import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,11 +21,14 @@ from native.chunk import Encoder
 from vdrd.disk.map_writer import FANOUT, MapReader, MapWriter, Node
 from vdrd.formats.storage import BLOCK_BYTES
 from vdrd.model.chunks import CHUNK_ID_BYTES, ChunkKind, ChunkSink, ChunkSource, EncodedBatch
-from vdrd.model.errors import NotFound, SourceUnreadable
+from vdrd.model.errors import BadInput, Damaged, NotFound, SourceUnreadable
 from vdrd.model.extents import Extent
 from vdrd.model.points import BackupType, DiskRoot, ObjectKind, PointDraft
 from vdrd.model.progress import Cancel, Progress, ProgressSink
 
+_NO_PARENT = "there is no point to which the list of changed blocks could apply; the whole disk was read"
+_OTHER_SIZE = "the disk had another size at the last point, so the whole of it was read and compared"
+_PARENT_DAMAGED = "the map of the point before is damaged; the whole disk was read and compared"
 LEAF_BYTES = FANOUT * BLOCK_BYTES
 _BATCH_BLOCKS = 64
 """4 MiB: long enough that the interpreter costs 2%, short enough that four workers stay under 50 MiB."""
@@ -125,6 +128,7 @@ class _DiskBackup:
         *,
         changed: list[Extent] | None,
         parent: MapReader | None,
+        counts: _Counts,
         progress: ProgressSink,
         cancel: Cancel,
     ) -> None:
@@ -138,8 +142,7 @@ class _DiskBackup:
         self._map = MapWriter(sink, source.size_bytes, BLOCK_BYTES, parent)
         self._lock = threading.Lock()
         self._leaves = self._leaf_ranges()
-        self._local = threading.local()
-        self.counts = _Counts()
+        self.counts = counts
 
     def run(self) -> DiskRoot:
         workers = min(_WORKERS_MAX, os.cpu_count() or 1)
@@ -289,6 +292,9 @@ def _merged_blocks(extents: list[Extent], size_bytes: int) -> list[tuple[int, in
     """Block ranges that the extents touch, in order, without overlap."""
     merged: list[tuple[int, int]] = []
     for extent in sorted(extents, key=lambda extent: extent.offset_bytes):
+        if extent.offset_bytes >= size_bytes:
+            at = f"the list of changed blocks has one at byte {extent.offset_bytes}"
+            raise BadInput(what=f"{at}, and the disk has {size_bytes} bytes: it is of another disk")
         first = extent.offset_bytes // BLOCK_BYTES
         end = -(-min(extent.end_bytes, size_bytes) // BLOCK_BYTES)
         if first >= end:
@@ -309,6 +315,7 @@ def backup_disk(
     parent: DiskRoot | None = None,
     parent_source: ChunkSource | None = None,
     parent_id: str | None = None,
+    on_note: Callable[[str], None] = lambda _: None,
     progress: ProgressSink,
     cancel: Cancel,
 ) -> PointDraft:
@@ -316,27 +323,35 @@ def backup_disk(
 
     With `changed`, `parent` and `parent_source` only those ranges are read and the rest is taken from the
     parent's map: the caller vouches for the list. Without, everything that is not a hole is read and
-    compared by hash. A parent of another size makes the list doubtful, so it is not used then.
+    compared by hash, and so it is where the list cannot be used: without a parent or with one of another
+    size, which `on_note` is told, and with one whose map is damaged, which is a warning of the draft.
 
-    Raises NotFound, SourceUnreadable when the source cannot be read to its end, Cancelled, and whatever the
-    sink raises. `progress` is called from worker threads, one at a time.
+    Raises NotFound, BadInput when the list reaches beyond the disk, SourceUnreadable when the source cannot
+    be read to its end, Cancelled, and whatever the sink raises. `progress` is called from worker threads,
+    one at a time.
     """
     started = datetime.now(UTC)
     source = _Source(source_path)
-    try:
-        usable = parent is not None and parent_source is not None and changed is not None
-        usable = usable and parent is not None and parent.size_bytes == source.size_bytes
-        usable = usable and parent is not None and parent.block_bytes == BLOCK_BYTES
-        base = MapReader(parent, parent_source) if usable and parent and parent_source else None
-        run = _DiskBackup(
-            source,
-            sink,
-            changed=changed if base is not None else None,
-            parent=base,
-            progress=progress,
-            cancel=cancel,
+    counts = _Counts()
+    warnings: tuple[str, ...] = ()
+
+    def run(changed: list[Extent] | None, base: MapReader | None) -> DiskRoot:
+        backup = _DiskBackup(
+            source, sink, changed=changed, parent=base, counts=counts, progress=progress, cancel=cancel
         )
-        root = run.run()
+        return backup.run()
+
+    try:
+        base = None
+        if changed is not None:
+            base = _base(parent, parent_source, source.size_bytes, on_note)
+        try:
+            root = run(changed if base else None, base)
+        except Damaged:
+            if base is None or not base.is_damaged:
+                raise
+            warnings = (_PARENT_DAMAGED,)
+            root = run(None, None)
         source.check_length()
     finally:
         source.close()
@@ -348,9 +363,27 @@ def backup_disk(
         source=str(source_path),
         host=socket.gethostname(),
         logical_bytes=root.size_bytes,
-        new_bytes=run.counts.new_bytes,
-        stored_bytes=run.counts.stored_bytes,
-        read_bytes=run.counts.read_bytes,
+        new_bytes=counts.new_bytes,
+        stored_bytes=counts.stored_bytes,
+        read_bytes=counts.read_bytes,
         started_at=started,
         parent_id=parent_id,
+        warnings=warnings,
+        warning_count=len(warnings),
     )
+
+
+def _base(
+    parent: DiskRoot | None,
+    source: ChunkSource | None,
+    size_bytes: int,
+    on_note: Callable[[str], None],
+) -> MapReader | None:
+    """The map that a list of changed blocks is relative to; None, with a note, where none can be trusted."""
+    if parent is None or source is None:
+        on_note(_NO_PARENT)
+    elif (parent.size_bytes, parent.block_bytes) != (size_bytes, BLOCK_BYTES):
+        on_note(_OTHER_SIZE)
+    else:
+        return MapReader(parent, source)
+    return None

@@ -67,13 +67,19 @@ class MapReader:
         self._source = source
         self._lock = threading.Lock()
         self._upper: dict[tuple[int, int], Node] = {}
+        self.is_damaged = False
+        """A node could not be read."""
 
     def node(self, level: int, index: int) -> Node:
         """The node at `level` that covers leaf range `index`; an empty one where the map has none."""
         node_id = self.node_id(level, index)
         if node_id is None:
             return Node()
-        return decode_node(self._source.fetch(node_id)[0], level, node_id)
+        try:
+            return decode_node(self._source.fetch(node_id)[0], level, node_id)
+        except Damaged:
+            self.is_damaged = True
+            raise
 
     def node_id(self, level: int, index: int) -> bytes | None:
         """Id of that node."""

@@ -90,6 +90,46 @@ def test_backup_with_full_names_no_parent(
     assert [(point["type"], point["parent"]) for point in points] == [("full", None), ("full", None)]
 
 
+def test_backup_with_changed_blocks_reads_only_those(
+    vdr: Vdr, storage_dir: Path, disk_image: Callable[..., Path], tmp_path: Path
+) -> None:
+    done(vdr("store", "init", storage_dir, "--encryption", "none"))
+    image, listed, target = disk_image(12), tmp_path / "changed.json", tmp_path / "target.raw"
+    words = ["store", "backup", storage_dir, "disk", image, "--object", "vm", "--json"]
+    listed.write_text("[[0, 7], [3145728, 65536]]")
+    first = vdr(*words, "--changed-blocks", listed)
+    assert "no point" in first.stderr
+    assert json.loads(done(first))["notes"]
+    with image.open("r+b") as file:
+        file.write(b"changed")
+        file.seek(3 << 20)
+        file.write(b"changed")
+    second = json.loads(done(vdr(*words, "--changed-blocks", listed)))
+    assert second["read_bytes"] == 2 * 65536
+    assert second["notes"] == []
+    done(vdr("store", "restore", storage_dir, "vm@latest", target))
+    assert target.read_bytes() == image.read_bytes()
+
+
+def test_backup_with_changed_blocks_after_a_damaged_point_reads_everything(
+    vdr: Vdr, storage_dir: Path, disk_image: Callable[..., Path], tmp_path: Path
+) -> None:
+    done(vdr("store", "init", storage_dir, "--encryption", "none"))
+    image, listed, target = disk_image(12), tmp_path / "changed.json", tmp_path / "target.raw"
+    words = ["store", "backup", storage_dir, "disk", image, "--object", "vm", "--json"]
+    done(vdr(*words))
+    with image.open("r+b") as file:
+        file.write(b"changed")
+    newer = json.loads(done(vdr(*words)))["id"]
+    point = storage_dir / "points" / f"{newer}.point"
+    point.write_bytes(point.read_bytes()[:-1])
+    listed.write_text("[]")
+    answer = json.loads(done(vdr(*words, "--changed-blocks", listed)))
+    assert "damaged" in answer["notes"][0]
+    done(vdr("store", "restore", storage_dir, answer["id"], target))
+    assert target.read_bytes() == image.read_bytes()
+
+
 def test_verify_of_a_damaged_pack_ends_with_code_7_and_names_it(
     vdr: Vdr, storage_dir: Path, tmp_path: Path
 ) -> None:

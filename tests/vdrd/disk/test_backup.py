@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vdrd.disk.backup import LEAF_BYTES, backup_disk
+from vdrd.disk.map_writer import MapReader
 from vdrd.formats.storage import BLOCK_BYTES
-from vdrd.model.chunks import ChunkKeys, EncodedBatch
-from vdrd.model.errors import Cancelled, NotFound, SourceUnreadable
+from vdrd.model.chunks import ChunkKeys, ChunkSource, EncodedBatch
+from vdrd.model.errors import BadInput, Cancelled, Damaged, NotFound, SourceUnreadable
 from vdrd.model.extents import Extent
 from vdrd.model.points import BackupType, DiskRoot, Point, PointDraft
 from vdrd.model.progress import Cancel, Progress
@@ -36,6 +37,19 @@ def changed_run(storage: Storage, path: Path, parent: Point, changed: list[Exten
     root = parent.draft.root
     assert isinstance(root, DiskRoot)
     return run(storage, path, changed=changed, parent=root, parent_source=storage.reader)
+
+
+class Without:
+    """A chunk source that has lost a chunk."""
+
+    def __init__(self, source: ChunkSource, lost: bytes | None) -> None:
+        self._source = source
+        self._lost = lost
+
+    def fetch(self, ids: bytes) -> list[bytes]:
+        if ids == self._lost:
+            raise Damaged(what=f"chunk {ids.hex()}", reason="it is in no pack")
+        return self._source.fetch(ids)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -167,6 +181,47 @@ def test_list_of_changed_blocks_is_not_believed_when_the_size_changed(
     with path.open("ab") as image:
         image.write(b"grown" * 1000)
     point = changed_run(storage, path, parent, [])
+    assert isinstance(point.draft.root, DiskRoot)
+    assert restored(point.draft.root) == path.read_bytes()
+
+
+def test_list_of_changed_blocks_without_a_parent_is_noted_and_all_is_read(
+    storage: Storage, restored: Restored, disk_image: Callable[..., Path]
+) -> None:
+    path = disk_image(20)
+    notes: list[str] = []
+    point = run(storage, path, changed=[Extent(0, 7)], on_note=notes.append)
+    assert len(notes) == 1
+    assert "no point" in notes[0]
+    assert isinstance(point.draft.root, DiskRoot)
+    assert restored(point.draft.root) == path.read_bytes()
+
+
+def test_list_of_changed_blocks_of_another_disk_is_refused(
+    storage: Storage, disk_image: Callable[..., Path]
+) -> None:
+    path = disk_image(20)
+    parent = run(storage, path)
+    with pytest.raises(BadInput, match="of another disk"):
+        changed_run(storage, path, parent, [Extent(0, 7), Extent(20 << 20, 7)])
+    assert len(storage.points()) == 1
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_list_of_changed_blocks_on_a_damaged_map_is_a_warning_and_all_is_read(
+    storage: Storage, restored: Restored, disk_image: Callable[..., Path], level: int
+) -> None:
+    path = disk_image(40)
+    parent = run(storage, path)
+    root = parent.draft.root
+    assert isinstance(root, DiskRoot)
+    lost = root.root_id if level == 2 else MapReader(root, storage.reader).node_id(1, 0)
+    with path.open("r+b") as image:
+        image.write(b"changed")
+    options = {"parent": root, "parent_source": Without(storage.reader, lost)}
+    point = run(storage, path, changed=[Extent(0, 7)], **options)
+    assert point.draft.warning_count == 1
+    assert "damaged" in point.draft.warnings[0]
     assert isinstance(point.draft.root, DiskRoot)
     assert restored(point.draft.root) == path.read_bytes()
 

@@ -4,12 +4,15 @@ import argparse
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from vdrd.cli.changed_blocks import read_changed_blocks
 from vdrd.cli.output import JSON_ANSWER, bytes_text, seconds_text
 from vdrd.cli.progress import ProgressLine
 from vdrd.cli.storage_access import add_storage_arguments, open_storage, path_argument, point_document
 from vdrd.model.errors import BadInput, ExitCode
+from vdrd.model.extents import Extent
 from vdrd.model.points import DiskRoot, FilesRoot, ObjectKind, Point, PointDraft
 from vdrd.model.progress import Cancel
 
@@ -18,6 +21,14 @@ if TYPE_CHECKING:
 
 NAME = "backup"
 HELP = "back up a disk, an image or a directory"
+
+
+@dataclass
+class _Hint:
+    """What is said to have changed, and what became of that."""
+
+    changed: list[Extent] | None
+    notes: list[str] = field(default_factory=list)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--include", metavar="G", action="append", default=[], help="files: only these")
     parser.add_argument("--exclude", metavar="G", action="append", default=[], help="files: not these")
+    parser.add_argument(
+        "--changed-blocks",
+        metavar="FILE",
+        type=path_argument,
+        help="disk: JSON list of [offset, length] in bytes, all that changed since the last point",
+    )
     crossing = parser.add_mutually_exclusive_group()
     crossing.add_argument(
         "--one-file-system", action="store_true", help="files: leave mount points out without a warning"
@@ -47,10 +64,15 @@ def run(args: argparse.Namespace) -> int:
     kind = ObjectKind(args.kind)
     if kind is ObjectKind.DISK and (args.include or args.exclude):
         raise BadInput(what="--include and --exclude are for files, not for a disk")
+    if args.changed_blocks and kind is ObjectKind.FILES:
+        raise BadInput(what="--changed-blocks is for a disk, not for files")
+    if args.changed_blocks and args.full:
+        raise BadInput(what="--full reads everything; it does not go with --changed-blocks")
     if not args.object.strip() or "@" in args.object:
         raise BadInput(what="an object's name must not be empty or contain '@'")
     if not args.object.isprintable():
         raise BadInput(what=f"an object's name must be printable text, not {args.object!r}")
+    hint = _Hint(read_changed_blocks(args.changed_blocks) if args.changed_blocks else None)
     began = time.monotonic()
     # The session need not check what this very process has just hashed.
     with open_storage(args, writable=True) as storage, storage.session(check=False) as session:
@@ -58,11 +80,14 @@ def run(args: argparse.Namespace) -> int:
         # A full run over files still compares with the point before, so that it stores nothing twice.
         is_fresh = args.full and kind is ObjectKind.DISK
         parent = parents[-1] if parents and not is_fresh else None
-        with ProgressLine() as line:
-            back_up = _back_up_disk if kind is ObjectKind.DISK else _back_up_files
-            draft = back_up(args, storage, session, parent, line)
+        # What is unchanged is not claimed again, so the point before must not be collected meanwhile.
+        with ProgressLine() as line, storage.hold(parent) if parent else nullcontext():
+            if kind is ObjectKind.DISK:
+                draft = _back_up_disk(args, storage, session, parent, line, hint=hint)
+            else:
+                draft = _back_up_files(args, storage, session, parent, line)
         point = session.commit(draft)
-    _tell(args, point, time.monotonic() - began)
+    _tell(args, point, hint.notes, time.monotonic() - began)
     return ExitCode.WARNINGS if point.draft.warning_count else ExitCode.DONE
 
 
@@ -72,17 +97,26 @@ def _back_up_disk(
     session: "WriteSession",
     parent: Point | None,
     line: ProgressLine,
+    *,
+    hint: _Hint,
 ) -> PointDraft:
     from vdrd.disk.backup import backup_disk
 
     root = parent.draft.root if parent else None
+    changed = hint.changed
+    if changed is not None and parent is not None and storage.damaged_after(parent):
+        # The list tells what changed since a point that cannot be read, not since this one.
+        changed = None
+        hint.notes.append("a newer point is damaged, so the whole disk was read and compared")
     return backup_disk(
         args.path,
         session,
         object_name=args.object,
+        changed=changed,
         parent=root if isinstance(root, DiskRoot) else None,
         parent_source=storage.reader,
         parent_id=parent.point_id if parent else None,
+        on_note=hint.notes.append,
         progress=line,
         cancel=Cancel(),
     )
@@ -98,28 +132,28 @@ def _back_up_files(
     from vdrd.files.backup import backup_files
 
     root = parent.draft.root if parent else None
-    # What is unchanged is not claimed again, so the point before must not be collected meanwhile.
-    with storage.hold(parent) if parent else nullcontext():
-        return backup_files(
-            args.path,
-            session,
-            object_name=args.object,
-            include=args.include,
-            exclude=args.exclude,
-            parent=root if isinstance(root, FilesRoot) else None,
-            parent_source=storage.reader,
-            parent_id=parent.point_id if parent else None,
-            full=args.full,
-            progress=line,
-            cancel=Cancel(),
-            skip_directories=[storage.path],
-            crosses_file_systems=args.cross_file_systems,
-            is_uncrossed_quiet=args.one_file_system,
-        )
+    return backup_files(
+        args.path,
+        session,
+        object_name=args.object,
+        include=args.include,
+        exclude=args.exclude,
+        parent=root if isinstance(root, FilesRoot) else None,
+        parent_source=storage.reader,
+        parent_id=parent.point_id if parent else None,
+        full=args.full,
+        progress=line,
+        cancel=Cancel(),
+        skip_directories=[storage.path],
+        crosses_file_systems=args.cross_file_systems,
+        is_uncrossed_quiet=args.one_file_system,
+    )
 
 
-def _tell(args: argparse.Namespace, point: Point, seconds: float) -> None:
+def _tell(args: argparse.Namespace, point: Point, notes: list[str], seconds: float) -> None:
     draft = point.draft
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     for warning in draft.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if draft.warning_count > len(draft.warnings):
@@ -130,6 +164,7 @@ def _tell(args: argparse.Namespace, point: Point, seconds: float) -> None:
             "read_bytes": draft.read_bytes,
             "seconds": round(seconds, 3),
             "warnings": list(draft.warnings),
+            "notes": notes,
         }
         JSON_ANSWER.print(answer)
         return
