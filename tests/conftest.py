@@ -33,6 +33,7 @@ ORDER = [
     "server",
     "agent",
     "cli",
+    "crash",
     "console",
     "scripts",
     "packaging",

@@ -122,7 +122,7 @@ class Storage:
         if encryption is not Encryption.NONE and key is None:
             raise KeyMissing(path=path)
         directory = StorageDirectory(path)
-        _make_empty(path)
+        parents = _make_empty(path)
         now = datetime.now(UTC).replace(microsecond=0)
         info = StorageInfo(os.urandom(16).hex(), now, encryption, compression, header_format.BLOCK_BYTES)
         roots = RootKeys.generate()
@@ -132,6 +132,8 @@ class Storage:
         header = header_format.encode_header(info, (signing_key,), roots.record_key())
         try:
             _fill(directory, slot, header)
+            for parent in parents:
+                StorageDirectory(parent).sync_directory(".")
         except BaseException:
             _make_empty_again(path)
             raise
@@ -374,13 +376,17 @@ def _make_empty_again(path: Path) -> None:
             (path / name).unlink()
 
 
-def _make_empty(path: Path) -> None:
+def _make_empty(path: Path) -> list[Path]:
+    """Make the directory; returns those that have a new name in them: its parent, and those of parents
+    made."""
+    missing = [parent for parent in path.absolute().parents if not parent.exists()]
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(path.iterdir()):
             raise TargetRefused(path=path, reason="the directory is not empty")
     except OSError as error:
         raise StorageUnwritable(path=path, reason=(error.strerror or "error").lower()) from error
+    return list(path.absolute().parents[: len(missing) + 1])
 
 
 def _read_header(path: Path) -> header_format.StorageHeader:
