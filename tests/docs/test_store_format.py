@@ -1,14 +1,18 @@
 """docs/formats/store.md says what the code does: every number and every context in its tables."""
 
+import json
 import re
 import struct
+from datetime import UTC, datetime
 from pathlib import Path
 
 from native import chunk, diskmap
 from native import index as native_index
-from vdrd.formats import index, keys, live, pack, point, storage
+from native.aead import NONCE_BYTES
+from vdrd.formats import index, keys, live, pack, point, recovery, slots, storage
+from vdrd.formats.keys import RootKeys
 from vdrd.model.chunks import CHUNK_BYTES_MAX, ChunkKind
-from vdrd.model.storage import COMPRESSION_LEVELS, Encryption
+from vdrd.model.storage import COMPRESSION_LEVELS, Encryption, KeyMaterial, SlotKind
 from vdrd.store.index import SEGMENTS_MAX
 from vdrd.store.packs import PACK_BYTES
 
@@ -93,6 +97,23 @@ def test_numbers_of_the_text_are_those_of_the_code() -> None:
     assert keys.EPOCHS_MAX == 256
     assert f"(zstd {', '.join(map(str, COMPRESSION_LEVELS.values()))})" in TEXT
     assert list(storage.CUT_BYTES) == [16384, 65536, 262144]
+
+
+def test_slots_are_as_written() -> None:
+    assert {f"`{kind}`" for kind in SlotKind} <= set(re.findall(r"`[a-z-]+`", TEXT.split("### Slots")[1]))
+    assert "16 and 12 bytes, hex" in TEXT
+    assert (slots.SALT_BYTES, NONCE_BYTES) == (16, 12)
+    assert f"at least {slots.SECRET_BYTES_MIN} bytes" in TEXT
+    assert f"the {recovery.KEY_BYTES} bytes of a recovery key" in TEXT
+    assert (recovery.GROUPS, recovery.GROUP_CHARACTERS) == (8, 6 + 1)
+    assert f"alphabet `{recovery._ALPHABET}`" in TEXT
+    slot = slots.new_slot(
+        RootKeys((bytes(32),)), bytes(16), KeyMaterial(bytes(32)), created=datetime.now(UTC)
+    )
+    table = TEXT.split("| field of a slot |")[1].split("\n\n")[0]
+    names = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
+    fields = {name.strip("` ") for row in names for name in row.split(",")}
+    assert fields == {*json.loads(slots.encode_slot(slot)), "root_keys"}
 
 
 def test_kinds_and_encryptions_are_those_of_the_code() -> None:

@@ -1,28 +1,19 @@
-"""Every key of a storage, derived from its root keys, and the slots that hold those wrapped.
+"""Every key of a storage, derived from its root keys. The slots that hold those are `slots.py`.
 
 The table of contexts in `docs/formats/store.md` is the specification. Nothing here touches a file.
 """
 
-import hashlib
-import hmac
-import json
 import os
-import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from native import blake3
-from native.aead import Aead, Algorithm
+from native.aead import Algorithm
 from native.chunk import KEY_TABLE_BYTES
-from native.err import NativeError
 from vdrd.model.chunks import ChunkKeys, ChunkKind
-from vdrd.model.errors import BadInput, Damaged
-from vdrd.model.storage import Encryption, KeyMaterial
+from vdrd.model.storage import Encryption
 
 KEY_BYTES = 32
 EPOCHS_MAX = 256
-SLOT_BYTES_MAX = 65536
-SECRET_BYTES_MIN = 8
 
 CONTEXT_DOMAIN = "vdr 2026 domain"
 CONTEXT_CHUNK_ID = "vdr 2026 chunk id"
@@ -32,10 +23,6 @@ CONTEXT_PACK_KEY = "vdr 2026 pack key"
 CONTEXT_PACK_TABLE = "vdr 2026 pack table"
 CONTEXT_RECORD = "vdr 2026 record"
 CONTEXT_SIGN = "vdr 2026 sign"
-
-_SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 1 << 15, 8, 1
-_SCRYPT_MEMORY_BYTES = 64 << 20
-_HEX_KEY = re.compile(rb"\s*([0-9a-fA-F]{64})\s*")
 
 ALGORITHMS = {
     Encryption.NONE: Algorithm.NONE,
@@ -81,6 +68,14 @@ class RootKeys:
         """Fresh ones for a new storage."""
         return cls((os.urandom(KEY_BYTES),))
 
+    def rotated(self) -> "RootKeys":
+        """These and a fresh one, which is the newest."""
+        return RootKeys((*self.epochs, os.urandom(KEY_BYTES)))
+
+    def first(self, count: int) -> "RootKeys":
+        """The oldest `count` of them."""
+        return RootKeys(self.epochs[:count])
+
     def domain(self, domain: int, epoch: int | None = None) -> DomainKeys:
         """Keys of a domain. Ids come from the first epoch: a rotation does not store everything again."""
         number = len(self.epochs) - 1 if epoch is None else epoch
@@ -99,77 +94,3 @@ class RootKeys:
     def signing_seed(self, epoch: int = 0) -> bytes:
         """Seed of the Ed25519 key that signs points."""
         return blake3.derive(CONTEXT_SIGN, self.epochs[epoch])
-
-
-def _is_raw(secret: bytes) -> bytes | None:
-    """The key itself when the material is one: 32 bytes, or 64 hex digits."""
-    if len(secret) == KEY_BYTES:
-        return secret
-    match = _HEX_KEY.fullmatch(secret)
-    return bytes.fromhex(match.group(1).decode()) if match else None
-
-
-def _wrapping_key(material: KeyMaterial, salt: bytes) -> bytes:
-    secret = material.reveal()
-    raw = None if material.is_passphrase else _is_raw(secret)
-    if raw is not None:
-        return hmac.digest(raw, salt, "sha256")
-    if len(secret) < SECRET_BYTES_MIN:
-        raise BadInput(what=f"the key is shorter than {SECRET_BYTES_MIN} bytes")
-    return hashlib.scrypt(
-        secret, salt=salt, n=_SCRYPT_N, r=_SCRYPT_R, p=_SCRYPT_P, maxmem=_SCRYPT_MEMORY_BYTES, dklen=KEY_BYTES
-    )
-
-
-def encode_slot(
-    roots: RootKeys, storage_id: bytes, material: KeyMaterial | None, *, created: datetime
-) -> bytes:
-    """A slot file: the root keys wrapped under `material`, or in clear for None (encryption none)."""
-    plain = b"".join(roots.epochs)
-    slot: dict[str, object] = {"format": 1, "created": created.astimezone(UTC).isoformat(timespec="seconds")}
-    if material is None:
-        slot |= {"kind": "clear", "root_keys": plain.hex()}
-    else:
-        salt, nonce = os.urandom(16), os.urandom(12)
-        with Aead(Algorithm.AES_256_GCM, _wrapping_key(material, salt)) as aead:
-            wrapped = aead.seal(nonce, plain, storage_id)
-        kind = "passphrase" if material.is_passphrase else "key-file"
-        slot |= {"kind": kind, "salt": salt.hex(), "nonce": nonce.hex(), "wrapped": wrapped.hex()}
-    return json.dumps(slot, indent=2).encode() + b"\n"
-
-
-def decode_slot(data: bytes, storage_id: bytes, material: KeyMaterial | None, name: str) -> RootKeys | None:
-    """Root keys of a slot; None when this material does not open it. Raises Damaged when it is no slot."""
-    what = f"key slot {name}"
-    try:
-        slot = json.loads(data)
-        if slot["format"] != 1:
-            return None
-        if slot["kind"] == "clear":
-            return _split(bytes.fromhex(slot["root_keys"]), what)
-        salt, nonce = bytes.fromhex(slot["salt"]), bytes.fromhex(slot["nonce"])
-        wrapped = bytes.fromhex(slot["wrapped"])
-        wants_passphrase = slot["kind"] == "passphrase"
-    except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(what=what, reason="it cannot be understood") from error
-    if material is None or material.is_passphrase != wants_passphrase or len(nonce) != 12:
-        return None
-    try:
-        with Aead(Algorithm.AES_256_GCM, _wrapping_key(material, salt)) as aead:
-            return _split(aead.unseal(nonce, wrapped, storage_id), what)
-    except NativeError:
-        return None
-
-
-def slot_is_clear(data: bytes) -> bool:
-    """True for the slot of a storage without encryption."""
-    try:
-        return bool(json.loads(data)["kind"] == "clear")
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
-def _split(plain: bytes, what: str) -> RootKeys:
-    if not plain or len(plain) % KEY_BYTES or len(plain) // KEY_BYTES > EPOCHS_MAX:
-        raise Damaged(what=what, reason="it does not hold whole keys")
-    return RootKeys(tuple(plain[i : i + KEY_BYTES] for i in range(0, len(plain), KEY_BYTES)))

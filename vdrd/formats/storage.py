@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from native import blake3
+from vdrd.formats.keys import EPOCHS_MAX
 from vdrd.model.errors import Damaged, StorageNewer
 from vdrd.model.storage import COMPRESSION_LEVELS, Encryption, StorageInfo
 
@@ -30,9 +31,14 @@ class StorageHeader:
         """16 bytes."""
         return bytes.fromhex(self.info.storage_id)
 
+    @property
+    def epoch_count(self) -> int:
+        """How many root keys are in force. A slot may hold one more, of a rotation that was broken off."""
+        return len(self.signing_keys)
+
 
 def encode_header(info: StorageInfo, signing_keys: tuple[bytes, ...], record_key: bytes) -> bytes:
-    """The file."""
+    """The file. `record_key` is that of the newest epoch."""
     text: dict[str, object] = {
         "magic": MAGIC,
         "format": FORMAT_VERSION,
@@ -70,16 +76,17 @@ def decode_header(data: bytes, path: object) -> StorageHeader:
             block_bytes=text["block_bytes"],
         )
         header = StorageHeader(info, tuple(bytes.fromhex(key) for key in text["signing_keys"]), text)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Damaged(what=what, reason="it cannot be understood") from error
     sound = len(header.storage_id) == 16 and info.block_bytes == BLOCK_BYTES
+    sound = sound and 0 < header.epoch_count <= EPOCHS_MAX
     if not sound or not (compression is None or compression in COMPRESSION_LEVELS):
         raise Damaged(what=what, reason="a field is out of its range")
     return header
 
 
 def check_header(header: StorageHeader, record_key: bytes, path: object) -> None:
-    """Raise Damaged unless the header was written by a holder of the key."""
+    """Raise Damaged unless the header was written by a holder of the newest key it names."""
     text = {key: value for key, value in header.text.items() if key != "mac"}
     if not hmac.compare_digest(str(header.text.get("mac")), _mac(text, record_key)):
         raise Damaged(what=f"storage.json of {path}", reason="its MAC does not hold")

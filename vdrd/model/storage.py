@@ -19,6 +19,16 @@ class Encryption(StrEnum):
     SM4_GCM = "sm4-gcm"
 
 
+class SlotKind(StrEnum):
+    """What opens a key slot."""
+
+    CLEAR = "clear"
+    """Nothing needs to: the storage is not encrypted."""
+    KEY_FILE = "key-file"
+    PASSPHRASE = "passphrase"
+    RECOVERY = "recovery"
+
+
 @dataclass(frozen=True, slots=True)
 class StorageInfo:
     """What a storage says of itself. Fixed when it is made."""
@@ -58,7 +68,8 @@ class StorageStatistics:
 
 
 class KeyMaterial:
-    """What opens an encrypted storage: the content of a key file, or a passphrase. Never printed."""
+    """What opens an encrypted storage: the content of a key file, or what a person types: a passphrase or a
+    recovery key. Never printed."""
 
     __slots__ = ("_secret", "is_passphrase")
 

@@ -70,7 +70,7 @@ def read_key(path: Path | None) -> KeyMaterial | None:
         raise BadInput(what=f"cannot read key file {path}: {(error.strerror or 'error').lower()}") from error
     if not data.strip():
         raise BadInput(what=f"key file {path} is empty")
-    return KeyMaterial(data.strip())
+    return KeyMaterial(data)
 
 
 def make_key_file(directory: Path, name: str) -> Path:

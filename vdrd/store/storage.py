@@ -3,7 +3,7 @@
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,16 +11,15 @@ from types import TracebackType
 from typing import Self
 
 from native.reader import Reader
-from vdrd.formats import keys as key_format
+from vdrd.formats import slots as slot_format
 from vdrd.formats import storage as header_format
-from vdrd.formats.keys import RootKeys
+from vdrd.formats.keys import DomainKeys, RootKeys
 from vdrd.formats.live import LiveCounts, decode_live, points_digest
 from vdrd.formats.point import public_key_of
 from vdrd.model.errors import (
     BadInput,
     Damaged,
     KeyMissing,
-    StorageNotFound,
     StorageUnwritable,
     TargetRefused,
 )
@@ -37,13 +36,14 @@ from vdrd.model.storage import (
 from vdrd.store.collect import LIVE_NAME, Collection, CollectReport
 from vdrd.store.directory import StorageDirectory
 from vdrd.store.index import ChunkIndex
-from vdrd.store.keyring import Keyring, unlock
+from vdrd.store.keyring import Keyring
 from vdrd.store.locks import StorageLock
 from vdrd.store.pack_file import rescue_partials
 from vdrd.store.packs import PackPool
 from vdrd.store.points import PointBook
 from vdrd.store.reader import CACHE_BYTES, ChunkReader
 from vdrd.store.session import WriteSession
+from vdrd.store.slots import KeySlots, Rotation, slot_name
 from vdrd.store.verify import Verification, VerifyReport
 
 _FOLDERS = ("keys", "packs", "tmp", "index", "points")
@@ -85,20 +85,27 @@ class Storage:
             self.index.remove_bad_segments()
             self.index.merge()
             self._pool = PackPool(directory, self.index.native, keyring, self.index.pack_sealed)
-        self.reader = self._open_reader(cache_bytes)
+        self._cache_bytes = cache_bytes
+        self._readers: dict[int, ChunkReader] = {}
+        self._readers_lock = threading.Lock()
+        self.reader = self.reader_of(0)
 
-    def _open_reader(self, cache_bytes: int) -> ChunkReader:
+    def reader_of(self, domain: int) -> ChunkReader:
+        """Reads chunks of one key domain and of no other: it has no other's keys. Closed with the storage."""
+        with self._readers_lock:
+            if domain not in self._readers:
+                self._readers[domain] = self._open_reader(domain)
+            return self._readers[domain]
+
+    def _open_reader(self, domain: int) -> ChunkReader:
         packs = self.path / "packs"
         fd = os.open(packs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            native = Reader(self.index.native, fd, self.keyring.algorithm, cache_bytes)
+            native = Reader(self.index.native, fd, self.keyring.algorithm, self._cache_bytes)
         finally:
             os.close(fd)
-        domains = {row.domain for row in self.index.packs.values()} | {0}
-        for domain in domains:
-            for epoch in range(self.keyring.epoch_count):
-                keys = self.keyring.domain(domain, epoch)
-                native.keys_add(domain, epoch, keys.id_key_table, keys.pack_root)
+        for epoch in range(self.keyring.epoch_count):
+            _give_keys(native, self.keyring.domain(domain, epoch))
         return ChunkReader(self.index, native, is_alone=self.is_writable)
 
     # ---- making and opening ----
@@ -127,7 +134,9 @@ class Storage:
         info = StorageInfo(os.urandom(16).hex(), now, encryption, compression, header_format.BLOCK_BYTES)
         roots = RootKeys.generate()
         material = None if encryption is Encryption.NONE else key
-        slot = key_format.encode_slot(roots, bytes.fromhex(info.storage_id), material, created=now)
+        slot = slot_format.encode_slot(
+            slot_format.new_slot(roots, bytes.fromhex(info.storage_id), material, created=now)
+        )
         signing_key = public_key_of(roots.signing_seed())
         header = header_format.encode_header(info, (signing_key,), roots.record_key())
         try:
@@ -153,14 +162,16 @@ class Storage:
 
         Raises StorageNotFound, StorageNewer, KeyMissing, WrongKey, StorageLocked, Damaged.
         """
-        header = _read_header(path)
-        roots = unlock(path, header, key)
-        header_format.check_header(header, roots.record_key(), path)
+        place = directory or StorageDirectory(path)
+        slots = KeySlots(place)
+        unlocked = slots.unlock(key)
         lock = StorageLock(path, writable=writable)
         try:
-            keyring = Keyring(header, roots)
-            place = directory or StorageDirectory(path)
-            return cls(place, header.info, keyring, lock, writable=writable, cache_bytes=cache_bytes)
+            if writable:
+                # Again, now that nobody else can rotate the key.
+                unlocked = slots.settle(key)
+            keyring = Keyring(unlocked.header, unlocked.roots)
+            return cls(place, unlocked.header.info, keyring, lock, writable=writable, cache_bytes=cache_bytes)
         except BaseException:
             lock.close()
             raise
@@ -173,7 +184,8 @@ class Storage:
         if self._pool is not None:
             self._pool.close()
             self._pool = None
-        self.reader.close()
+        for reader in self._readers.values():
+            reader.close()
         self.index.close()
         self._lock.close()
 
@@ -251,6 +263,21 @@ class Storage:
             return point
 
     # ---- upkeep ----
+
+    def rotate_key(
+        self, materials: Sequence[KeyMaterial], *, drop: Iterable[str] = (), renew_recovery: bool = False
+    ) -> Rotation:
+        """Seal what is written from now on under a new root key; see `KeySlots.rotate`. Beside open sessions
+        and readers of this process; those of others must open the storage again to read newer points."""
+        self._check_writable()
+        with self._commit_lock, self._readers_lock:
+            rotation = KeySlots(self.directory).rotate(materials, drop=drop, renew_recovery=renew_recovery)
+            roots = rotation.unlocked.roots
+            # Readers first: a chunk can be asked for as soon as it is in a pack.
+            for domain, reader in self._readers.items():
+                _give_keys(reader.native, roots.domain(domain))
+            self.keyring.adopt(roots)
+        return rotation
 
     def verify(
         self,
@@ -355,6 +382,10 @@ class Storage:
         )
 
 
+def _give_keys(native: Reader, keys: DomainKeys) -> None:
+    native.keys_add(keys.domain, keys.epoch, keys.id_key_table, keys.pack_root)
+
+
 def _fill(directory: StorageDirectory, slot: bytes, header: bytes) -> None:
     for folder in _FOLDERS:
         directory.make_directory(folder)
@@ -363,7 +394,7 @@ def _fill(directory: StorageDirectory, slot: bytes, header: bytes) -> None:
     for name in ("lock", "lock.read"):
         os.close(directory.create(name))
     directory.sync_directory("packs")
-    directory.write_file(f"keys/{os.urandom(4).hex()}.json", slot)
+    directory.write_file(slot_name(os.urandom(4).hex()), slot)
     # Last: a directory without storage.json is no storage.
     directory.write_file("storage.json", header)
 
@@ -387,14 +418,3 @@ def _make_empty(path: Path) -> list[Path]:
     except OSError as error:
         raise StorageUnwritable(path=path, reason=(error.strerror or "error").lower()) from error
     return list(path.absolute().parents[: len(missing) + 1])
-
-
-def _read_header(path: Path) -> header_format.StorageHeader:
-    try:
-        with (path / "storage.json").open("rb") as file:
-            data = file.read(header_format.FILE_BYTES_MAX)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise StorageNotFound(path=path) from error
-    except OSError as error:
-        raise StorageUnwritable(path=path, reason=(error.strerror or "error").lower()) from error
-    return header_format.decode_header(data, path)

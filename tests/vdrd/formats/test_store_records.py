@@ -1,6 +1,7 @@
 """Every parser of the store's files: what was written comes back, and foreign bytes end in Damaged, never
 elsewhere."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from native.aead import Algorithm
-from vdrd.formats import index, keys, live, pack, point, storage
+from vdrd.formats import index, live, pack, point, slots, storage
 from vdrd.formats.keys import RootKeys
 from vdrd.formats.point import PointKeys
-from vdrd.model.errors import Damaged, StorageNewer
+from vdrd.model.errors import BadInput, Damaged, StorageNewer
 from vdrd.model.points import BackupType, DiskRoot, FilesRoot, ObjectKind, Point, PointDraft
-from vdrd.model.storage import Encryption, KeyMaterial, StorageInfo
+from vdrd.model.storage import Encryption, KeyMaterial, SlotKind, StorageInfo
 
 ID = bytes(range(16))
 KEY = bytes(range(32))
@@ -137,15 +138,57 @@ def test_storage_header_comes_back_as_it_was_written(encryption: Encryption, com
     ids=["clear", "raw", "passphrase", "content"],
 )
 def test_slot_opens_with_its_key_and_for_its_storage_only(material: KeyMaterial | None) -> None:
-    data = keys.encode_slot(ROOTS, ID, material, created=NOW)
-    assert keys.decode_slot(data, ID, material, "slot") == ROOTS
+    made = slots.new_slot(ROOTS, ID, material, created=NOW)
+    slot = slots.decode_slot(slots.encode_slot(made), "slot")
+    assert slot == made
+    assert slot.epoch_count == len(ROOTS.epochs)
+    assert slots.unwrap(slot, ID, material, "slot") == ROOTS
     if material is None:
-        assert keys.slot_is_clear(data)
+        assert slot.kind is SlotKind.CLEAR
         return
-    assert not keys.slot_is_clear(data)
-    assert keys.decode_slot(data, ID[::-1], material, "slot") is None
+    assert slots.unwrap(slot, ID[::-1], material, "slot") is None
     for other in (None, KeyMaterial(KEY[::-1]), KeyMaterial(b"other words", is_passphrase=True)):
-        assert keys.decode_slot(data, ID, other, "slot") is None
+        assert slots.unwrap(slot, ID, other, "slot") is None
+
+
+@pytest.mark.parametrize("name", ["kind", "created", "epochs", "newest"])
+def test_slot_with_a_changed_field_does_not_open(name: str) -> None:
+    """What is told of a slot is bound to what it wraps."""
+    data = slots.encode_slot(slots.new_slot(ROOTS, ID, KeyMaterial(KEY), created=NOW))
+    changed = {"kind": "passphrase", "created": "2001-01-01T00:00:00+00:00", "epochs": 1, "newest": "00" * 32}
+    text = json.loads(data) | {name: changed[name]}
+    if name == "epochs":
+        text["wrapped"] = text["wrapped"][: 2 * (32 + 16)]
+    slot = slots.decode_slot(json.dumps(text).encode(), "slot")
+    for material in (KeyMaterial(KEY), KeyMaterial(KEY, is_passphrase=True)):
+        assert slots.unwrap(slot, ID, material, "slot") is None
+
+
+def test_key_file_counts_the_same_with_and_without_a_line_end_but_raw_bytes_count_as_they_are() -> None:
+    raw = bytes(31) + b"\n"
+    for made, typed in (
+        (b"words of a file", b"words of a file\r\n"),
+        (KEY.hex().encode(), b" " + KEY.hex().upper().encode() + b"\n"),
+        (KEY.hex().encode(), KEY),
+        (raw, raw),
+    ):
+        slot = slots.new_slot(ROOTS, ID, KeyMaterial(made), created=NOW)
+        assert slots.unwrap(slot, ID, KeyMaterial(typed), "slot") == ROOTS
+    assert slots.unwrap(slot, ID, KeyMaterial(bytes(31)), "slot") is None
+
+
+def test_passphrase_counts_the_same_however_its_accents_were_typed() -> None:
+    composed, decomposed = "caf\u00e9 noir", "cafe\u0301 noir\n"
+    material = KeyMaterial(composed.encode(), is_passphrase=True)
+    slot = slots.new_slot(ROOTS, ID, material, created=NOW)
+    typed = KeyMaterial(decomposed.encode(), is_passphrase=True)
+    assert slots.unwrap(slot, ID, typed, "slot") == ROOTS
+
+
+def test_secret_that_is_too_short_makes_no_slot() -> None:
+    for short in (KeyMaterial(b"1234567"), KeyMaterial(b"1234567\n", is_passphrase=True)):
+        with pytest.raises(BadInput, match="shorter than 8"):
+            slots.new_slot(ROOTS, ID, short, created=NOW)
 
 
 def test_domains_and_kinds_and_epochs_share_no_key_but_ids_outlive_a_rotation() -> None:
@@ -185,8 +228,8 @@ PARSERS: dict[str, tuple[bytes, Callable[[bytes], Any]]] = {
         lambda data: storage.check_header(storage.decode_header(data, "x"), KEY, "x"),
     ),
     "slot": (
-        keys.encode_slot(ROOTS, ID, KeyMaterial(KEY), created=NOW),
-        lambda data: keys.decode_slot(data, ID, KeyMaterial(KEY), "slot"),
+        slots.encode_slot(slots.new_slot(ROOTS, ID, KeyMaterial(KEY), created=NOW)),
+        lambda data: slots.unwrap(slots.decode_slot(data, "slot"), ID, KeyMaterial(KEY), "slot"),
     ),
 }
 
