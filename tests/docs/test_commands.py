@@ -11,7 +11,7 @@ import pytest
 from vdrd.cli.main import command_names, load_command
 
 ROOT = Path(__file__).parents[2]
-EVERYWHERE = {"--help", "--json", "--key-file"}
+EVERYWHERE = {"--help", "--json", "--key-file", "--passphrase-file"}
 """Options said once for all commands."""
 
 
@@ -56,6 +56,7 @@ def synopses() -> dict[str, set[str]]:
             if words:
                 known = words[1].split()
                 length = 1 if known[0] in ("login", "logout", "status") else 2
+                length = 3 if known[:2] == ["store", "key"] else length
                 found.setdefault(" ".join(known[:length]), set()).update(re.findall(r"--[a-z-]+", part))
     return found
 
@@ -81,7 +82,7 @@ def test_synopses_name_every_option() -> None:
 def test_example_is_accepted(page: str, line: str) -> None:
     words = shlex.split(line)[1:]
     known = parsers()
-    name = next((" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in known), None)
+    name = next((" ".join(words[:n]) for n in (3, 2, 1) if " ".join(words[:n]) in known), None)
     assert name, f"{page}: {line}"
     parser = known[name]
     parser.parse_args(words[len(name.split()) :])

@@ -1,12 +1,15 @@
 """What every `vdr store` command shares: finding the storage and its key, and showing points."""
 
 import argparse
+import getpass
 import os
+import sys
+from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from vdrd.model.errors import BadInput, NotFound
+from vdrd.model.errors import BadInput, KeyMissing, NotFound
 from vdrd.model.points import Point
 from vdrd.model.storage import KeyMaterial
 
@@ -14,7 +17,11 @@ if TYPE_CHECKING:
     from vdrd.store import Storage
 
 KEY_FILE_VARIABLE = "VDR_KEY_FILE"
+PASSPHRASE_FILE_VARIABLE = "VDR_PASSPHRASE_FILE"
 _KEY_FILE_BYTES_MAX = 1 << 20
+_PASSPHRASE_BYTES_MAX = 4096
+
+Answer = TypeVar("Answer")
 
 
 def path_argument(text: str) -> Path:
@@ -25,36 +32,100 @@ def path_argument(text: str) -> Path:
 
 
 def add_storage_arguments(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
-    """DIR, --key-file and, where the command has an answer, --json."""
+    """DIR, the options for its key and, where the command has an answer, --json."""
     parser.add_argument("directory", metavar="DIR", type=path_argument, help="directory of the storage")
-    parser.add_argument(
-        "--key-file", metavar="F", type=Path, help=f"key of an encrypted storage (or {KEY_FILE_VARIABLE})"
-    )
+    add_key_arguments(parser, "key of an encrypted storage")
     if json:
         parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
+def add_key_arguments(parser: argparse.ArgumentParser, text: str) -> None:
+    """--key-file and --passphrase-file, one of them at most."""
+    key = parser.add_mutually_exclusive_group()
+    key.add_argument("--key-file", metavar="F", type=Path, help=f"{text} (or {KEY_FILE_VARIABLE})")
+    key.add_argument(
+        "--passphrase-file",
+        metavar="F",
+        type=Path,
+        help=f"file with its passphrase or recovery key; - for stdin (or {PASSPHRASE_FILE_VARIABLE})",
+    )
+
+
+def _given(args: argparse.Namespace) -> tuple[Path | None, Path | None]:
+    """Key file and passphrase file: of the command line, else of the environment."""
+    if args.key_file is not None or args.passphrase_file is not None:
+        return args.key_file, args.passphrase_file
+    key_file, passphrase_file = os.environ.get(KEY_FILE_VARIABLE), os.environ.get(PASSPHRASE_FILE_VARIABLE)
+    if key_file and passphrase_file:
+        raise BadInput(what=f"{KEY_FILE_VARIABLE} and {PASSPHRASE_FILE_VARIABLE} are both set: set one only")
+    return Path(key_file) if key_file else None, Path(passphrase_file) if passphrase_file else None
+
+
 def key_file_path(args: argparse.Namespace) -> Path | None:
     """The key file that was given, on the command line or by the environment."""
-    if args.key_file is not None:
-        path: Path = args.key_file
-        return path
-    named = os.environ.get(KEY_FILE_VARIABLE)
-    return Path(named) if named else None
+    return _given(args)[0]
+
+
+def storage_key(args: argparse.Namespace) -> KeyMaterial | None:
+    """The key that was given, None if none was. Raises NotFound or BadInput naming the file."""
+    key_file, passphrase_file = _given(args)
+    if key_file is not None:
+        return read_key_file(key_file)
+    return None if passphrase_file is None else read_passphrase_file(passphrase_file)
+
+
+def with_prompt(args: argparse.Namespace, use: Callable[[KeyMaterial | None], Answer]) -> Answer:
+    """What `use` returns for the key that was given.
+
+    If none was and one is needed, a person at the terminal is asked for a passphrase or recovery key.
+    """
+    key = storage_key(args)
+    try:
+        return use(key)
+    except KeyMissing:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+    text = getpass.getpass(f"passphrase or recovery key of {args.directory}: ", sys.stderr)
+    return use(_passphrase(text.encode(errors="surrogateescape")))
 
 
 def read_key_file(path: Path) -> KeyMaterial:
     """Raises NotFound or BadInput naming the file."""
+    return KeyMaterial(_read_secret(path, "key file", _KEY_FILE_BYTES_MAX))
+
+
+def read_passphrase_file(path: Path) -> KeyMaterial:
+    """The passphrase or recovery key in a file; `-` is stdin. Raises NotFound or BadInput naming the file."""
+    if str(path) == "-":
+        secret = sys.stdin.buffer.read(_PASSPHRASE_BYTES_MAX + 1)
+        if not secret.strip() or len(secret) > _PASSPHRASE_BYTES_MAX:
+            raise BadInput(what=f"stdin has no passphrase, or one longer than {_PASSPHRASE_BYTES_MAX} bytes")
+    else:
+        secret = _read_secret(path, "passphrase file", _PASSPHRASE_BYTES_MAX)
+    return _passphrase(secret)
+
+
+def _passphrase(secret: bytes) -> KeyMaterial:
+    """Raises BadInput for a recovery key with a slip in it: no slot could tell that."""
+    from vdrd.formats import recovery
+
+    text = secret.decode(errors="replace")
+    if recovery.is_like(text):
+        recovery.decode(text)
+    return KeyMaterial(secret, is_passphrase=True)
+
+
+def _read_secret(path: Path, what: str, bytes_max: int) -> bytes:
     try:
         with path.open("rb") as file:
-            secret = file.read(_KEY_FILE_BYTES_MAX + 1)
+            secret = file.read(bytes_max + 1)
     except FileNotFoundError as error:
-        raise NotFound(what="key file", name=path) from error
+        raise NotFound(what=what, name=path) from error
     except OSError as error:
-        raise BadInput(what=f"cannot read key file {path}: {(error.strerror or 'error').lower()}") from error
-    if not secret or len(secret) > _KEY_FILE_BYTES_MAX:
-        raise BadInput(what=f"key file {path} is empty or longer than {_KEY_FILE_BYTES_MAX} bytes")
-    return KeyMaterial(secret)
+        raise BadInput(what=f"cannot read {what} {path}: {(error.strerror or 'error').lower()}") from error
+    if not secret or len(secret) > bytes_max:
+        raise BadInput(what=f"{what} {path} is empty or longer than {bytes_max} bytes")
+    return secret
 
 
 def open_storage(
@@ -64,9 +135,12 @@ def open_storage(
     from vdrd.store import Storage
     from vdrd.store.reader import CACHE_BYTES
 
-    path = key_file_path(args)
-    key = read_key_file(path) if path else None
-    return Storage.open(args.directory, key=key, writable=writable, cache_bytes=cache_bytes or CACHE_BYTES)
+    return with_prompt(
+        args,
+        lambda key: Storage.open(
+            args.directory, key=key, writable=writable, cache_bytes=cache_bytes or CACHE_BYTES
+        ),
+    )
 
 
 def point_document(point: Point) -> dict[str, Any]:

@@ -5,9 +5,15 @@ import os
 import sys
 from pathlib import Path
 
-from vdrd.cli.storage_access import KEY_FILE_VARIABLE, key_file_path, path_argument, read_key_file
+from vdrd.cli.storage_access import (
+    KEY_FILE_VARIABLE,
+    add_key_arguments,
+    key_file_path,
+    path_argument,
+    storage_key,
+)
 from vdrd.model.errors import BadInput, ExitCode
-from vdrd.model.storage import COMPRESSION_LEVELS, DEFAULT_COMPRESSION, Encryption, KeyMaterial
+from vdrd.model.storage import COMPRESSION_LEVELS, DEFAULT_COMPRESSION, Encryption
 
 NAME = "init"
 HELP = "make a storage in a directory that is missing or empty"
@@ -28,14 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encryption",
         choices=[choice.value for choice in Encryption],
-        help="default: aes-256-gcm with a key file, else none",
+        help="default: aes-256-gcm with a key, else none",
     )
-    parser.add_argument(
-        "--key-file",
-        metavar="F",
-        type=Path,
-        help=f"key to encrypt with; made if it does not exist (or {KEY_FILE_VARIABLE})",
-    )
+    add_key_arguments(parser, "key to encrypt with; made if it does not exist")
     parser.add_argument(
         "--compression",
         metavar=f"1..{max(COMPRESSION_LEVELS)}|none",
@@ -49,16 +50,15 @@ def run(args: argparse.Namespace) -> int:
     """Make the storage, and the key file if it is missing."""
     from vdrd.store import Storage
 
-    path = key_file_path(args)
-    default = Encryption.AES_256_GCM if path else Encryption.NONE
+    path = None if args.encryption == Encryption.NONE else key_file_path(args)
+    made_key = _make_key_file(path) if path is not None else False
+    key = None if args.encryption == Encryption.NONE else storage_key(args)
+    default = Encryption.NONE if key is None else Encryption.AES_256_GCM
     encryption = Encryption(args.encryption) if args.encryption else default
-    key: KeyMaterial | None = None
-    made_key = False
-    if encryption is not Encryption.NONE:
-        if path is None:
-            raise BadInput(what=f"{encryption.value} needs a key: give --key-file or {KEY_FILE_VARIABLE}")
-        made_key = _make_key_file(path)
-        key = read_key_file(path)
+    if encryption is not Encryption.NONE and key is None:
+        raise BadInput(
+            what=f"{encryption.value} needs a key: give --key-file or {KEY_FILE_VARIABLE}, or a passphrase"
+        )
     try:
         Storage.create(args.directory, encryption=encryption, compression=args.compression, key=key)
     except BaseException:
