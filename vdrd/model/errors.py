@@ -82,6 +82,15 @@ class SourceUnreadable(VdrError):
     hint = "check that it exists and that this account may read it"
 
 
+class VolumeUnreadable(VdrError):
+    """A volume within a disk, or a part of it, cannot be read as files. The disk itself is as it was backed
+    up."""
+
+    code = "volume-unreadable"
+    template = "volume {name} cannot be read: {reason}"
+    hint = "restore the whole disk, or export it, and look at it with the tools of its own system"
+
+
 class TargetRefused(VdrError):
     """The restore target must not be written as it stands."""
 

@@ -1,19 +1,20 @@
-"""`vdr store ls`: what a point of files holds, without any server."""
+"""`vdr store ls`: the files of a point, those within a disk too, without any server."""
 
 import argparse
 import stat
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vdrd.cli.output import JSON_ANSWER
+from vdrd.cli.output import JSON_ANSWER, bytes_text
 from vdrd.cli.storage_access import add_storage_arguments, open_storage
-from vdrd.model.errors import BadInput, ExitCode
-from vdrd.model.points import FilesRoot
+from vdrd.model.errors import ExitCode
+from vdrd.model.points import DiskRoot, FilesRoot
 
 if TYPE_CHECKING:
+    from vdrd.disk.browse_messages import VolumeShown
     from vdrd.files.entry import Entry
-    from vdrd.formats.manifest import Head
+    from vdrd.store import Storage
 
 NAME = "ls"
 HELP = "list the files of a point"
@@ -26,33 +27,88 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See docs/cli.md."""
     add_storage_arguments(parser)
     parser.add_argument("point", metavar="POINT", help="id, a unique beginning of it, or OBJECT@latest")
-    parser.add_argument("path", metavar="PATH", nargs="?", default="", help="directory or file of the point")
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        nargs="?",
+        default="",
+        help="directory or file; of a disk beneath a volume",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """List one directory, or the one file at PATH."""
+    """List one directory, or the one file at PATH. Of a disk: volumes are the folders at the top."""
+    with open_storage(args) as storage:
+        root = storage.point(args.point).draft.root
+        if isinstance(root, DiskRoot):
+            return _list_disk(args, storage, root)
+        return _list_files(args, storage, root)
+
+
+def _list_files(args: argparse.Namespace, storage: "Storage", root: FilesRoot) -> int:
     from vdrd.files.browse import FileTree
 
-    with open_storage(args) as storage:
-        point = storage.point(args.point)
-        root = point.draft.root
-        if not isinstance(root, FilesRoot):
-            raise BadInput(what=f"point {point.point_id} is a disk; ls is for points of files")
-        tree = FileTree(root, storage.reader)
-        entries = tree.list(args.path)
-        if args.json:
-            JSON_ANSWER.print([_document(entry, tree.head) for entry in entries])
-        else:
-            for entry in entries:
-                sys.stdout.write(_line(entry, tree.head) + "\n")
+    tree = FileTree(root, storage.reader)
+    owners = Owners(tree.head.users, tree.head.groups)
+    entries = tree.list(args.path)
+    if args.json:
+        JSON_ANSWER.print([_document(entry, owners) for entry in entries])
+    else:
+        for entry in entries:
+            sys.stdout.write(_line(entry, owners) + "\n")
     return ExitCode.DONE
 
 
-def _line(entry: "Entry", head: "Head") -> str:
+def _list_disk(args: argparse.Namespace, storage: "Storage", root: DiskRoot) -> int:
+    from vdrd.disk.source import NativeDisk
+    from vdrd.jobs.disk_files import DiskFiles
+
+    owners = Owners({}, {})
+    with NativeDisk(storage.reader.open_disk(root)) as disk, DiskFiles(disk) as files:
+        volumes = {volume.name: volume for volume in files.volumes()}
+        documents = []
+        for entry in files.entries(args.path):
+            volume = volumes.get(entry.path.decode("utf-8", "backslashreplace"))
+            if args.json:
+                document = _document(entry, owners)
+                documents.append(document | {"volume": _volume_document(volume)} if volume else document)
+            else:
+                sys.stdout.write(_line(entry, owners) + (_volume_text(volume) if volume else "") + "\n")
+        if args.json:
+            JSON_ANSWER.print(documents)
+    return ExitCode.DONE
+
+
+class Owners(NamedTuple):
+    """Names of owners, so far as the point knows them."""
+
+    users: dict[int, str]
+    groups: dict[int, str]
+
+
+def _volume_text(volume: "VolumeShown") -> str:
+    """What stands behind the name of a volume's folder."""
+    known = [volume.holds or "unknown", bytes_text(volume.size_bytes), volume.label, volume.problem]
+    return f"  [{', '.join(part for part in known if part)}]"
+
+
+def _volume_document(volume: "VolumeShown") -> dict[str, Any]:
+    return {
+        "name": volume.name,
+        "size_bytes": volume.size_bytes,
+        "holds": volume.holds,
+        "label": volume.label,
+        "uuid": volume.uuid,
+        "is_unclean": volume.is_unclean,
+        "problem": volume.problem,
+    }
+
+
+def _line(entry: "Entry", owners: Owners) -> str:
     from vdrd.files.warnings import path_text
 
-    owner = head.users.get(entry.uid, str(entry.uid))
-    group = head.groups.get(entry.gid, str(entry.gid))
+    owner = owners.users.get(entry.uid, str(entry.uid))
+    group = owners.groups.get(entry.gid, str(entry.gid))
     size = (
         ",".join(map(str, entry.node_device))
         if entry.type.name in {"CHARACTER", "BLOCK"}
@@ -70,15 +126,15 @@ def _time(entry: "Entry") -> str:
         return f"@{entry.mtime_ns // _NS}"
 
 
-def _document(entry: "Entry", head: "Head") -> dict[str, Any]:
+def _document(entry: "Entry", owners: Owners) -> dict[str, Any]:
     document: dict[str, Any] = {
         "path": entry.path.decode("utf-8", "backslashreplace"),
         "type": entry.type.name.lower(),
         "mode": f"{entry.mode:04o}",
         "uid": entry.uid,
         "gid": entry.gid,
-        "user": head.users.get(entry.uid),
-        "group": head.groups.get(entry.gid),
+        "user": owners.users.get(entry.uid),
+        "group": owners.groups.get(entry.gid),
         "size_bytes": entry.size_bytes,
         "mtime_ns": entry.mtime_ns,
     }

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"disk: file, device, or a directory for {DISK_NAME}; files: directory",
     )
     parser.add_argument(
-        "--path", metavar="P", action="append", default=[], help="files: only this; repeatable"
+        "--path",
+        metavar="P",
+        action="append",
+        default=[],
+        help="only this file or directory; of a disk beneath a volume, /partition-1/etc; repeatable",
     )
+    parser.add_argument("--volume", metavar="V", help="disk: only this partition or logical volume")
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
@@ -48,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
         root = point.draft.root
         newer = storage.damaged_after(point) if args.point.endswith("@latest") else []
         with ProgressLine() as line:
-            if isinstance(root, DiskRoot):
+            if isinstance(root, DiskRoot) and args.path:
+                report, target = _restore_disk_files(args, storage, root, line)
+            elif isinstance(root, DiskRoot):
                 report, target = _restore_disk(args, storage, root, line)
             else:
                 report, target = _restore_files(args, storage, root, line)
@@ -83,13 +91,54 @@ def _restore_disk(
 ) -> tuple[RestoreReport, Path]:
     from vdrd.disk.restore import restore_disk
 
-    if args.path:
-        raise BadInput(what="--path is for points of files; this one is a disk")
     target: Path = args.target / DISK_NAME if args.target.is_dir() else args.target
+    if args.volume is not None:
+        return _restore_volume(args, storage, root, line), target
     report = restore_disk(
         root, storage.reader, target, overwrite=args.overwrite, progress=line, cancel=Cancel()
     )
     return report, target
+
+
+def _restore_volume(
+    args: argparse.Namespace, storage: "Storage", root: DiskRoot, line: ProgressLine
+) -> RestoreReport:
+    from vdrd.disk.source import NativeDisk
+    from vdrd.disk.volume_restore import restore_volume
+    from vdrd.jobs.disk_files import DiskFiles
+
+    with NativeDisk(storage.reader.open_disk(root)) as disk, DiskFiles(disk) as files:
+        places = files.volume_places(args.volume)
+        return restore_volume(
+            disk, places, args.target, overwrite=args.overwrite, progress=line, cancel=Cancel()
+        )
+
+
+def _restore_disk_files(
+    args: argparse.Namespace, storage: "Storage", root: DiskRoot, line: ProgressLine
+) -> tuple[RestoreReport, Path]:
+    from vdrd.disk.source import NativeDisk
+    from vdrd.files.restore import restore_files
+    from vdrd.jobs.disk_files import DiskFiles
+
+    if args.volume is not None:
+        raise BadInput(what="give --path or --volume, not both")
+    with NativeDisk(storage.reader.open_disk(root)) as disk, DiskFiles(disk) as files:
+        made = files.as_point(args.path, Cancel())
+        report = restore_files(
+            made.root,
+            made.source,
+            args.target,
+            paths=args.path,
+            overwrite=args.overwrite,
+            progress=line,
+            cancel=Cancel(),
+        )
+        return replace(
+            report,
+            warnings=(*made.warnings.first, *report.warnings),
+            warning_count=made.warnings.count + report.warning_count,
+        ), args.target
 
 
 def _restore_files(
@@ -97,6 +146,8 @@ def _restore_files(
 ) -> tuple[RestoreReport, Path]:
     from vdrd.files.restore import restore_files
 
+    if args.volume is not None:
+        raise BadInput(what="--volume is for points of disks; this one is of files")
     report = restore_files(
         root,
         storage.reader,
