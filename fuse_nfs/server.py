@@ -13,16 +13,17 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import trio
 
-from fuse_nfs.export import DISK_NAME, Export
+from fuse_nfs.export import Export
+from fuse_nfs.handle_key import handle_key
 from fuse_nfs.listen import ListenAddress, Listener, open_listeners
 from native.err import NativeError
-from native.nfs import Address, NfsEventKind, NfsServer, NfsSettings, NfsStatistics
-from vdrd.model.errors import BadArgument, NotFound
+from native.nfs import Address, NfsEventKind, NfsScratch, NfsServer, NfsSettings, NfsStatistics
+from vdrd.model.errors import BadArgument, NotFound, StorageFull, StorageUnwritable
 
 log = logging.getLogger(__name__)
 
@@ -44,19 +45,33 @@ class ExportServer:
         self.portmap_port = listeners[2].port if len(listeners) > 2 else None
 
     def add(self, export: Export) -> str:
-        """Serve a disk from now on; returns its URL. Raises BadArgument when the name is taken or is none."""
-        try:
-            self._native.export(
-                export.disk.native,
-                export_id=export.export_id,
-                name=export.name,
-                networks=export.clients,
-                is_writable=export.is_writable,
-                modified_ns=export.modified_ns,
-            )
-        except NativeError as error:
-            reason = f"{export.name!r} is exported already, or cannot be the name of an export"
-            raise BadArgument(field="name", reason=reason) from error
+        """Serve a disk from now on; returns its URL.
+
+        Raises BadArgument when the name is taken or is none, StorageFull or StorageUnwritable when its
+        scratch cannot be used.
+        """
+        with ExitStack() as stack:
+            scratch = _open_scratch(export, stack)
+            try:
+                self._native.export(
+                    export.disk.native,
+                    export_id=export.export_id,
+                    name=export.name,
+                    networks=export.clients,
+                    is_writable=export.is_writable,
+                    modified_ns=export.modified_ns,
+                    disk_name=export.disk_name,
+                    owner=export.owner,
+                    scratch=scratch,
+                )
+            except OSError as error:
+                raise _scratch_error(export, error) from error
+            except NativeError as error:
+                if error.code == "space" and export.scratch is not None:
+                    reason = f"it holds more than {export.scratch.files_max} files"
+                    raise StorageUnwritable(path=export.scratch.path, reason=reason) from error
+                reason = f"{export.name!r} is exported already, or cannot be the name of an export"
+                raise BadArgument(field="name", reason=reason) from error
         self._exports[export.name] = export
         log.info("export begun name=%s writable=%s", export.name, export.is_writable)
         return self.url(export.name)
@@ -78,7 +93,7 @@ class ExportServer:
     def url(self, name: str) -> str:
         """Where clients find the disk of an export."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"nfs://{host}/{name}/{DISK_NAME}"
+        return f"nfs://{host}/{name}/{self._exports[name].disk_name}"
 
     def mount_command(self, name: str) -> str:
         """What to type on a Linux client to mount an export."""
@@ -171,6 +186,27 @@ _PHRASES = {
 }
 
 
+def _open_scratch(export: Export, stack: ExitStack) -> NfsScratch | None:
+    """Its directory, open until the stack closes."""
+    if export.scratch is None:
+        return None
+    path = export.scratch.path
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _scratch_error(export, error) from error
+    stack.callback(os.close, fd)
+    return NfsScratch(fd, export.scratch.bytes_max, export.scratch.files_max)
+
+
+def _scratch_error(export: Export, error: OSError) -> StorageFull | StorageUnwritable:
+    path = export.scratch.path if export.scratch else export.name
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(path=path)
+    return StorageUnwritable(path=path, reason=(error.strerror or "error").lower())
+
+
 def _client_address(text: str) -> Address:
     """The peer's address; IPv4 that came in over an IPv6 socket is IPv4 again."""
     address = ipaddress.ip_address(text.partition("%")[0])
@@ -184,9 +220,10 @@ async def serve_exports(
 ) -> AsyncIterator[ExportServer]:
     """Serve exports, none to begin with, for as long as the context lasts.
 
-    `space_path` is a directory where overlays grow; clients see its free space. Raises CannotListen before
-    anything is served. On leaving, calls that are being answered are finished, connections are closed and
-    the disks are nobody's but the caller's again.
+    `space_path` is a directory where overlays grow; clients see its free space, and the key of their handles
+    is kept there. Raises CannotListen, or what `handle_key` raises, before anything is served. On leaving,
+    calls that are being answered are finished, connections are closed and the disks are nobody's but the
+    caller's again.
     """
     listeners = open_listeners(listen)
     try:
@@ -224,10 +261,11 @@ async def serve_exports(
 
 
 def _start(settings: NfsSettings, space_path: Path | None) -> NfsServer:
+    key = handle_key(space_path)
     if space_path is None:
-        return NfsServer(settings)
+        return NfsServer(settings, key)
     fd = os.open(space_path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        return NfsServer(settings, fd)
+        return NfsServer(settings, key, fd)
     finally:
         os.close(fd)

@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fuse_nfs.export import LOOPBACK, Export
+from fuse_nfs.export import LOOPBACK, Export, Scratch
 from native.nfs import Network
 from vdrd.disk.overlay import OverlayDisk
 from vdrd.disk.source import DiskSource
 from vdrd.model.errors import StorageFull, StorageUnwritable
+
+
+def scratch_path(overlay_path: Path) -> Path:
+    """Where the files beside a disk are, whose overlay is in `overlay_path`."""
+    return overlay_path.with_name(overlay_path.name + ".files")
 
 
 @contextmanager
@@ -25,7 +30,8 @@ def opened_export(
     """An export of `lower` as `name`, to be added to a server within the context and removed before it ends.
 
     With `overlay_path` it is writable: writes go to the overlay in that directory, which is made if missing
-    and else must be over the disk that `identity` names (OverlayRefused, Damaged). Leaving the context
+    and else must be over the disk that `identity` names (OverlayRefused, Damaged). Files that clients put
+    beside the disk are kept next to it (`scratch_path`). Leaving the context
     makes them durable; StorageFull or StorageUnwritable tells when that failed. `lower` stays the caller's
     to close.
     """
@@ -35,7 +41,14 @@ def opened_export(
     with ExitStack() as stack:
         overlay = stack.enter_context(OverlayDisk.open(overlay_path, lower, identity=identity))
         modified_ns = max(modified_ns, overlay.modified_ns)
-        yield Export(name, overlay, is_writable=True, clients=clients, modified_ns=modified_ns)
+        yield Export(
+            name,
+            overlay,
+            is_writable=True,
+            clients=clients,
+            modified_ns=modified_ns,
+            scratch=Scratch(scratch_path(overlay_path)),
+        )
         try:
             overlay.flush()
         except OSError as error:

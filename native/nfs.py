@@ -13,6 +13,7 @@ PROGRAM_PORTMAP: int = lib.VDR_NFS_PORTMAP
 PROGRAM_MOUNT: int = lib.VDR_NFS_MOUNT
 PROGRAM_NFS: int = lib.VDR_NFS_NFS
 NETWORKS_MAX: int = lib.VDR_NFS_NETWORKS_MAX
+HANDLE_KEY_BYTES = 16
 
 _EVENTS_PER_CALL = 64
 
@@ -58,6 +59,16 @@ class NfsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class NfsScratch:
+    """Where and how much clients may put beside a disk."""
+
+    fd: int
+    """Directory, opened by nobody else; stays the caller's to close."""
+    bytes_max: int
+    files_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class NfsStatistics:
     """Counters since the start, but for `connections` and `buffers`, which are now."""
 
@@ -68,6 +79,7 @@ class NfsStatistics:
     flushes: int
     read_bytes: int
     written_bytes: int
+    replayed_calls: int
     connections: int
     accepted: int
     refused: int
@@ -82,12 +94,14 @@ def _address_bytes(address: Address) -> bytes:
 class NfsServer:
     """Owns the service threads. All methods are thread-safe but `close`, which comes last."""
 
-    def __init__(self, settings: NfsSettings, space_fd: int = -1) -> None:
+    def __init__(self, settings: NfsSettings, handle_key: bytes, space_fd: int = -1) -> None:
+        if len(handle_key) != HANDLE_KEY_BYTES:
+            raise ValueError(f"a handle key has {HANDLE_KEY_BYTES} bytes")
         raw = ffi.new("vdr_nfs_settings *")
         for name in NfsSettings.__slots__:
             setattr(raw, name, getattr(settings, name))
         out = ffi.new("vdr_nfs_server **")
-        check(lib.vdr_nfs_server_open(raw, space_fd, out), "start NFS server")
+        check(lib.vdr_nfs_server_open(raw, space_fd, handle_key, out), "start NFS server")
         self._handle: Any = out[0]
         self._events = ffi.new("vdr_nfs_event[]", _EVENTS_PER_CALL)
 
@@ -112,18 +126,30 @@ class NfsServer:
         networks: tuple[Network, ...],
         is_writable: bool,
         modified_ns: int,
+        disk_name: str,
+        owner: tuple[int, int],
+        scratch: NfsScratch | None,
     ) -> None:
-        """Serve `disk` (which stays the caller's to close) as `/name/disk.raw` to the clients in `networks`.
+        """Serve `disk` (which stays the caller's to close) as `/name/disk_name` to the clients in `networks`.
 
-        NativeError `argument`: the name is none, it or the id is taken, or there are too many.
+        `owner` is the user and group that every client is mapped to. NativeError `argument`: a name is none,
+        it or the id is taken, or there are too many; `space`: the scratch holds too many files. OSError: the
+        scratch cannot be used.
         """
-        if len(name.encode()) >= lib.VDR_NFS_NAME_BYTES:
+        if max(len(name.encode()), len(disk_name.encode())) >= lib.VDR_NFS_NAME_BYTES:
             raise NativeError("argument", f"export {name}")
         spec = ffi.new("vdr_nfs_export_spec *")
         spec.id = export_id
         spec.name = name.encode()
         spec.is_writable = is_writable
         spec.modified_ns = modified_ns
+        spec.disk_name = disk_name.encode()
+        spec.owner_uid, spec.owner_gid = owner
+        if scratch is not None:
+            spec.has_scratch = True
+            spec.scratch_fd = scratch.fd
+            spec.scratch_bytes_max = scratch.bytes_max
+            spec.scratch_files_max = scratch.files_max
         spec.network_count = len(networks)
         for raw, network in zip(spec.networks, networks, strict=False):
             raw.address = _address_bytes(network.network_address)
@@ -173,6 +199,7 @@ class NfsServer:
             flushes=calls.flushes,
             read_bytes=calls.read_bytes,
             written_bytes=calls.written_bytes,
+            replayed_calls=calls.replayed_calls,
             connections=connections.connections,
             accepted=connections.accepted,
             refused=connections.refused,

@@ -35,29 +35,13 @@ vdr_rpc_status vdr_nfs_portmap_call(vdr_nfs_call *call);
 vdr_rpc_status vdr_nfs_mount_call(vdr_nfs_call *call);
 vdr_rpc_status vdr_nfs_three_call(vdr_nfs_call *call);
 
+/* A procedure of NFS that, run twice, does not answer the same twice. */
+int vdr_nfs_three_must_not_repeat(uint32_t procedure);
+
 /* What clients have mounted, as they tell it: for DUMP, nothing depends on it. */
 int vdr_nfs_mounts_open(vdr_nfs_mounts **mounts);
 void vdr_nfs_mounts_close(vdr_nfs_mounts *mounts);
 
-/* File handles: 32 bytes, the same after a restart. */
-enum {
-    VDR_NFS_HANDLE_BYTES = 32,
-    VDR_NFS_HANDLE_BYTES_MAX = 64,
-    VDR_NFS_PATH_BYTES_MAX = 1024,
-};
-
-typedef enum {
-    VDR_NFS_NOTHING = 0, /* of a handle that was refused */
-    VDR_NFS_ROOT = 1,
-    VDR_NFS_DIRECTORY = 2,
-    VDR_NFS_DISK = 3,
-} vdr_nfs_object_kind;
-
-#define VDR_NFS_DISK_NAME "disk.raw"
-
-void vdr_nfs_handle_make(uint8_t handle[VDR_NFS_HANDLE_BYTES], vdr_nfs_object_kind kind, const uint8_t id[16]);
-
-/* 1 and the parts, or 0 for bytes that no server of ours gave out. */
-int vdr_nfs_handle_parse(const uint8_t *handle, size_t bytes, vdr_nfs_object_kind *kind, uint8_t id[16]);
+enum { VDR_NFS_PATH_BYTES_MAX = 1024 };
 
 #endif

@@ -34,6 +34,7 @@ int vdr_nfs_exports_open(vdr_nfs_exports *exports)
 
 static void export_free(vdr_nfs_export *export)
 {
+    vdr_nfs_scratch_close(export->scratch);
     vdr_disk_close(export->disk);
     free(export);
 }
@@ -48,11 +49,16 @@ void vdr_nfs_exports_close(vdr_nfs_exports *exports)
     pthread_cond_destroy(&exports->idle);
 }
 
+static int name_is_valid(const char name[VDR_NFS_NAME_BYTES])
+{
+    size_t bytes = strnlen(name, VDR_NFS_NAME_BYTES);
+    return bytes > 0 && bytes < VDR_NFS_NAME_BYTES && !strchr(name, '/') && strcmp(name, ".") != 0 &&
+           strcmp(name, "..") != 0;
+}
+
 static int spec_is_valid(const vdr_nfs_export_spec *spec, const vdr_disk *disk)
 {
-    size_t bytes = strnlen(spec->name, sizeof spec->name);
-    if (bytes == 0 || bytes == sizeof spec->name || strchr(spec->name, '/') || strcmp(spec->name, ".") == 0 ||
-        strcmp(spec->name, "..") == 0 || spec->network_count > VDR_NFS_NETWORKS_MAX)
+    if (!name_is_valid(spec->name) || !name_is_valid(spec->disk_name) || spec->network_count > VDR_NFS_NETWORKS_MAX)
         return 0;
     for (uint32_t i = 0; i < spec->network_count; i++)
         if (spec->networks[i].prefix_bits > 128 || !memchr(spec->networks[i].text, 0, sizeof spec->networks[i].text))
@@ -70,27 +76,45 @@ static uint64_t file_number(const uint8_t id[16])
     return ((mixed ^ mixed >> 29) << 1 | 1u << 8) & ~(uint64_t)1;
 }
 
-int vdr_nfs_exports_add(vdr_nfs_exports *exports, const vdr_nfs_export_spec *spec, vdr_disk *disk)
+/* Make the export, not yet in the table. */
+static int export_make(const vdr_nfs_export_spec *spec, vdr_disk *disk, const uint8_t key[VDR_SIPHASH_KEY_BYTES],
+                       vdr_nfs_export **export)
 {
-    if (!spec_is_valid(spec, disk))
-        return VDR_E_ARGUMENT;
     vdr_nfs_export *made = calloc(1, sizeof *made);
     if (!made)
         return VDR_E_MEMORY;
     made->spec = *spec;
+    if (!made->spec.disk_name[0])
+        memcpy(made->spec.disk_name, VDR_NFS_DISK_NAME, sizeof VDR_NFS_DISK_NAME);
     made->size_bytes = vdr_disk_size_bytes(disk);
     made->file_number = file_number(spec->id);
     made->disk = disk;
     atomic_init(&made->modified_ns, spec->modified_ns);
     atomic_init(&made->users, 0);
-    if (getrandom(made->write_verifier, sizeof made->write_verifier, 0) != (ssize_t)sizeof made->write_verifier) {
+    int error = spec_is_valid(&made->spec, disk) ? VDR_OK : VDR_E_ARGUMENT;
+    if (!error && getrandom(made->write_verifier, sizeof made->write_verifier, 0) != sizeof made->write_verifier)
+        error = VDR_E_IO;
+    if (!error && spec->has_scratch)
+        error = vdr_nfs_scratch_open(spec->scratch_fd, made->spec.disk_name, key, spec->scratch_bytes_max,
+                                     spec->scratch_files_max, &made->scratch);
+    if (error) {
         free(made);
-        return VDR_E_IO;
+        return error;
     }
     vdr_disk_retain(disk);
+    *export = made;
+    return VDR_OK;
+}
 
+int vdr_nfs_exports_add(vdr_nfs_exports *exports, const vdr_nfs_export_spec *spec, vdr_disk *disk,
+                        const uint8_t key[VDR_SIPHASH_KEY_BYTES])
+{
+    vdr_nfs_export *made;
+    int error = export_make(spec, disk, key, &made);
+    if (error)
+        return error;
     pthread_rwlock_wrlock(&exports->lock);
-    int error = exports->count == VDR_NFS_EXPORTS_MAX ? VDR_E_ARGUMENT : VDR_OK;
+    error = exports->count == VDR_NFS_EXPORTS_MAX ? VDR_E_ARGUMENT : VDR_OK;
     for (size_t i = 0; i < exports->count; i++)
         if (memcmp(exports->items[i]->spec.id, spec->id, sizeof spec->id) == 0 ||
             strcmp(exports->items[i]->spec.name, spec->name) == 0)

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "disk.h"
+#include "nfs_scratch.h"
 
 /* cffi: begin */
 enum { VDR_NFS_NETWORKS_MAX = 16, VDR_NFS_NAME_BYTES = 128, VDR_NFS_EXPORTS_MAX = 4096 };
@@ -26,13 +27,21 @@ typedef struct {
     uint32_t is_writable;
     uint32_t network_count;
     uint64_t modified_ns;  /* mtime to begin with, ns since the epoch */
+    char disk_name[128];   /* what the disk is called, or with a scratch was called at first; empty: disk.raw */
+    uint32_t owner_uid, owner_gid;  /* whose all files appear to be: every client's user is mapped to it */
+    uint32_t has_scratch;  /* clients may make files beside the disk */
+    int32_t scratch_fd;    /* directory for them, duplicated */
+    uint64_t scratch_bytes_max, scratch_files_max;
     vdr_nfs_network networks[16];  /* clients that may use it */
 } vdr_nfs_export_spec;
 /* cffi: end */
 
+#define VDR_NFS_DISK_NAME "disk.raw"
+
 typedef struct {
     vdr_nfs_export_spec spec;
     vdr_disk *disk;
+    vdr_nfs_scratch *scratch;    /* NULL: nothing but the disk, and nothing can be made */
     uint64_t size_bytes;
     uint64_t cookie;             /* of its entry in the root directory; grows with every addition */
     uint64_t file_number;        /* even and unique as far as ids are: its directory; + 1: its disk */
@@ -54,8 +63,10 @@ typedef struct {
 int vdr_nfs_exports_open(vdr_nfs_exports *exports);
 void vdr_nfs_exports_close(vdr_nfs_exports *exports);
 
-/* Add an export of `disk` (retained). VDR_E_ARGUMENT: bad name, or the id or name is taken, or the table is full. */
-int vdr_nfs_exports_add(vdr_nfs_exports *exports, const vdr_nfs_export_spec *spec, vdr_disk *disk);
+/* Add an export of `disk` (retained). VDR_E_ARGUMENT: bad name, or the id or name is taken, or the table is full. Errors of
+ * vdr_nfs_scratch_open. `key` is for the cookies of its scratch. */
+int vdr_nfs_exports_add(vdr_nfs_exports *exports, const vdr_nfs_export_spec *spec, vdr_disk *disk,
+                        const uint8_t key[VDR_SIPHASH_KEY_BYTES]);
 
 /* Remove; returns when no call uses the disk any more. VDR_E_MISSING: there is no such export. */
 int vdr_nfs_exports_remove(vdr_nfs_exports *exports, const uint8_t id[16]);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "err.h"
-#include "nfs_call.h"
+#include "nfs_object.h"
 
 enum {
     MOUNT_NULL = 0,
@@ -93,12 +93,10 @@ static int split_path(const uint8_t *path, uint32_t bytes, const uint8_t **name,
     return parts;
 }
 
-static void write_mounted(vdr_nfs_call *call, vdr_nfs_object_kind kind, const uint8_t *id, const char *path)
+static void write_mounted(vdr_nfs_call *call, const vdr_nfs_object *of, const char *path)
 {
-    uint8_t handle[VDR_NFS_HANDLE_BYTES];
-    vdr_nfs_handle_make(handle, kind, id);
     vdr_xdr_write_u32(&call->out, MNT3_OK);
-    vdr_xdr_write_opaque(&call->out, handle, sizeof handle);
+    vdr_nfs_object_write_handle(call, of);
     vdr_xdr_write_u32(&call->out, 1);
     vdr_xdr_write_u32(&call->out, VDR_RPC_AUTH_SYS);
     mounts_remember(call->service->mounts, call->client->name, path);
@@ -114,7 +112,7 @@ static void mount_path(vdr_nfs_call *call)
         return;
     int parts = split_path(path, bytes, &name, &name_bytes);
     if (parts == 0) {
-        write_mounted(call, VDR_NFS_ROOT, NULL, "/");
+        write_mounted(call, &(vdr_nfs_object){.kind = VDR_NFS_ROOT}, "/");
         return;
     }
     vdr_nfs_export *found = vdr_nfs_exports_find_name(&call->service->exports, name, name_bytes);
@@ -129,7 +127,7 @@ static void mount_path(vdr_nfs_call *call)
     else {
         char text[VDR_NFS_NAME_BYTES + 1] = "/";
         strcat(text, found->spec.name);
-        write_mounted(call, VDR_NFS_DIRECTORY, found->spec.id, text);
+        write_mounted(call, &(vdr_nfs_object){.kind = VDR_NFS_DIRECTORY, .export = found}, text);
     }
     vdr_nfs_exports_release(&call->service->exports, found);
 }

@@ -359,7 +359,8 @@ static int settings_are_valid(const vdr_nfs_settings *settings)
            settings->connections_max <= CONNECTIONS_MAX && settings->calls_max >= 1 && settings->calls_max <= CALLS_MAX;
 }
 
-int vdr_nfs_server_open(const vdr_nfs_settings *settings, int space_fd, vdr_nfs_server **server)
+int vdr_nfs_server_open(const vdr_nfs_settings *settings, int space_fd, const uint8_t handle_key[16],
+                        vdr_nfs_server **server)
 {
     if (!settings_are_valid(settings))
         return VDR_E_ARGUMENT;
@@ -383,7 +384,7 @@ int vdr_nfs_server_open(const vdr_nfs_settings *settings, int space_fd, vdr_nfs_
     made->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     made->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = STOP_TOKEN};
-    int error = vdr_nfs_service_open(&made->service, made->space_fd);
+    int error = vdr_nfs_service_open(&made->service, made->space_fd, handle_key);
     if (!error && (made->epoll_fd < 0 || made->stop_fd < 0 || (space_fd >= 0 && made->space_fd < 0) ||
                    epoll_ctl(made->epoll_fd, EPOLL_CTL_ADD, made->stop_fd, &event))) {
         vdr_nfs_service_close(&made->service);
@@ -524,7 +525,7 @@ void vdr_nfs_server_sweep(vdr_nfs_server *server, uint64_t now)
 
 int vdr_nfs_server_export(vdr_nfs_server *server, const vdr_nfs_export_spec *spec, vdr_disk *disk)
 {
-    return vdr_nfs_exports_add(&server->service.exports, spec, disk);
+    return vdr_nfs_service_export(&server->service, spec, disk);
 }
 
 int vdr_nfs_server_unexport(vdr_nfs_server *server, const uint8_t id[16])

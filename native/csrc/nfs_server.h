@@ -31,8 +31,10 @@ typedef struct {
     uint64_t buffers;             /* of about 1 MiB, in use or kept for use */
 } vdr_nfs_connection_statistics;
 
-/* Start the threads. `space_fd` (duplicated; -1 for none) is a directory on the file system where overlays grow. */
-int vdr_nfs_server_open(const vdr_nfs_settings *settings, int space_fd, vdr_nfs_server **server);
+/* Start the threads. `space_fd` (duplicated; -1 for none) is a directory on the file system where overlays grow. Handles are
+ * good for servers with the same `handle_key`. */
+int vdr_nfs_server_open(const vdr_nfs_settings *settings, int space_fd, const uint8_t handle_key[16],
+                        vdr_nfs_server **server);
 
 /* Finish the calls that are being answered, close all connections, end the threads, release all exports. */
 void vdr_nfs_server_close(vdr_nfs_server *server);

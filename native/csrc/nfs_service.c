@@ -35,16 +35,21 @@ static const program programs[] = {
     {100005, 3, VDR_NFS_MOUNT, vdr_nfs_mount_call},
 };
 
-int vdr_nfs_service_open(vdr_nfs_service *service, int space_fd)
+int vdr_nfs_service_open(vdr_nfs_service *service, int space_fd, const uint8_t handle_key[VDR_SIPHASH_KEY_BYTES])
 {
     memset(service, 0, sizeof *service);
     service->space_fd = space_fd;
+    memcpy(service->handle_key, handle_key, sizeof service->handle_key);
     int error = vdr_nfs_exports_open(&service->exports);
     if (error)
         return error;
     error = vdr_nfs_events_open(&service->events);
     if (!error && (error = vdr_nfs_mounts_open(&service->mounts)))
         vdr_nfs_events_close(service->events);
+    if (!error && (error = vdr_nfs_replay_open(&service->replay))) {
+        vdr_nfs_mounts_close(service->mounts);
+        vdr_nfs_events_close(service->events);
+    }
     if (error)
         vdr_nfs_exports_close(&service->exports);
     return error;
@@ -52,13 +57,23 @@ int vdr_nfs_service_open(vdr_nfs_service *service, int space_fd)
 
 void vdr_nfs_service_close(vdr_nfs_service *service)
 {
+    vdr_nfs_replay_close(service->replay);
     vdr_nfs_mounts_close(service->mounts);
     vdr_nfs_events_close(service->events);
     vdr_nfs_exports_close(&service->exports);
 }
 
-/* An AUTH_SYS body: stamp, machine name, uid, gid, gids. Who the user is does not matter here (access is given by client
- * address), but a body that is none is refused. */
+int vdr_nfs_service_export(vdr_nfs_service *service, const vdr_nfs_export_spec *spec, vdr_disk *disk)
+{
+    /* A key of its own for cookies: clients choose names, and must not learn a MAC of theirs under the handles' key. */
+    uint64_t key[2];
+    for (uint8_t i = 0; i < 2; i++)
+        key[i] = htole64(vdr_siphash(service->handle_key, &(uint8_t[]){'c', i}, 2));
+    return vdr_nfs_exports_add(&service->exports, spec, disk, (const uint8_t *)key);
+}
+
+/* An AUTH_SYS body: stamp, machine name, uid, gid, gids. Who the user is does not matter (access is given by client address,
+ * and every user is mapped to the export's owner), but a body that is none is refused. */
 static int auth_sys_is_valid(const uint8_t *body, uint32_t bytes)
 {
     vdr_xdr_reader in = {body, body + bytes, 0};
@@ -139,6 +154,32 @@ static const program *find_program(const vdr_nfs_call *call)
     return NULL;
 }
 
+static int64_t run(vdr_nfs_call *call, const program *found, uint8_t *reply, size_t capacity)
+{
+    begin_accepted(call, reply, capacity, VDR_RPC_SUCCESS);
+    vdr_rpc_status status = found->call(call);
+    if (status == VDR_RPC_SUCCESS && call->in.is_bad)
+        status = VDR_RPC_GARBAGE_ARGS;
+    if (status == VDR_RPC_SUCCESS && call->out.is_full)
+        status = VDR_RPC_SYSTEM_ERR;
+    return status == VDR_RPC_SUCCESS ? end_reply(call, reply) : refuse(call, reply, capacity, status, 0);
+}
+
+/* Run a call, or answer as before if it was sent again. */
+static int64_t answer_once(vdr_nfs_call *call, const program *found, const uint8_t *record, size_t bytes, uint8_t *reply,
+                           size_t capacity)
+{
+    vdr_nfs_replay_entry *entry;
+    vdr_nfs_replay *replay = call->service->replay;
+    size_t known = vdr_nfs_replay_begin(replay, call->client->address, call->xid, call->procedure, record, bytes, reply,
+                                        &entry);
+    if (known)
+        return (int64_t)known;
+    int64_t answered = run(call, found, reply, capacity);
+    vdr_nfs_replay_end(replay, entry, reply, answered > 0 ? (size_t)answered : 0);
+    return answered;
+}
+
 int64_t vdr_nfs_service_answer(vdr_nfs_service *service, const vdr_nfs_client *client, const uint8_t *record,
                                size_t bytes, uint8_t *reply, size_t capacity)
 {
@@ -176,42 +217,14 @@ int64_t vdr_nfs_service_answer(vdr_nfs_service *service, const vdr_nfs_client *c
     if (call.credential != VDR_RPC_AUTH_SYS && (call.credential != VDR_RPC_AUTH_NONE || needs_identity))
         return deny(&call, reply, capacity, AUTH_ERROR, AUTH_TOOWEAK, 0);
 
-    begin_accepted(&call, reply, capacity, VDR_RPC_SUCCESS);
-    vdr_rpc_status status = found->call(&call);
-    if (status == VDR_RPC_SUCCESS && call.in.is_bad)
-        status = VDR_RPC_GARBAGE_ARGS;
-    if (status == VDR_RPC_SUCCESS && call.out.is_full)
-        status = VDR_RPC_SYSTEM_ERR;
-    return status == VDR_RPC_SUCCESS ? end_reply(&call, reply) : refuse(&call, reply, capacity, status, 0);
+    if (found->mask == VDR_NFS_NFS && vdr_nfs_three_must_not_repeat(call.procedure))
+        return answer_once(&call, found, record, bytes, reply, capacity);
+    return run(&call, found, reply, capacity);
 }
 
 void vdr_nfs_service_statistics(vdr_nfs_service *service, vdr_nfs_call_statistics *statistics)
 {
     *statistics = (vdr_nfs_call_statistics){service->calls,   service->refused_calls, service->reads,
                                             service->writes,  service->flushes,       service->read_bytes,
-                                            service->written_bytes};
-}
-
-static const uint8_t handle_magic[4] = {'V', 'N', 'H', 1};
-
-void vdr_nfs_handle_make(uint8_t handle[VDR_NFS_HANDLE_BYTES], vdr_nfs_object_kind kind, const uint8_t id[16])
-{
-    memset(handle, 0, VDR_NFS_HANDLE_BYTES);
-    memcpy(handle, handle_magic, sizeof handle_magic);
-    handle[4] = (uint8_t)kind;
-    if (kind != VDR_NFS_ROOT)
-        memcpy(handle + 8, id, 16);
-}
-
-int vdr_nfs_handle_parse(const uint8_t *handle, size_t bytes, vdr_nfs_object_kind *kind, uint8_t id[16])
-{
-    uint8_t made[VDR_NFS_HANDLE_BYTES];
-    if (bytes != sizeof made || handle[4] < VDR_NFS_ROOT || handle[4] > VDR_NFS_DISK)
-        return 0;
-    memcpy(id, handle + 8, 16);
-    vdr_nfs_handle_make(made, (vdr_nfs_object_kind)handle[4], id);
-    if (memcmp(made, handle, sizeof made) != 0)
-        return 0;
-    *kind = (vdr_nfs_object_kind)handle[4];
-    return 1;
+                                            service->written_bytes, vdr_nfs_replay_count(service->replay)};
 }

@@ -9,6 +9,7 @@
 
 #include "nfs_event.h"
 #include "nfs_export.h"
+#include "nfs_replay.h"
 
 /* cffi: begin */
 enum {
@@ -22,6 +23,7 @@ typedef struct {
     uint64_t refused_calls;     /* answered with an RPC-level error */
     uint64_t reads, writes, flushes;
     uint64_t read_bytes, written_bytes;
+    uint64_t replayed_calls;    /* sent again by a client and answered as before, not run again */
 } vdr_nfs_call_statistics;
 /* cffi: end */
 
@@ -37,13 +39,19 @@ typedef struct {
     vdr_nfs_exports exports;
     vdr_nfs_events *events;
     vdr_nfs_mounts *mounts;
+    vdr_nfs_replay *replay;
+    uint8_t handle_key[VDR_SIPHASH_KEY_BYTES];
     uint16_t nfs_port, mount_port, portmap_port;  /* what PORTMAP tells; 0 is not registered */
     int space_fd;          /* where overlays grow, for FSSTAT; -1 if nothing is written */
     _Atomic uint64_t calls, refused_calls, reads, writes, flushes, read_bytes, written_bytes;
 } vdr_nfs_service;
 
-int vdr_nfs_service_open(vdr_nfs_service *service, int space_fd);
+/* `handle_key` is secret, and the same after a restart if handles shall be. */
+int vdr_nfs_service_open(vdr_nfs_service *service, int space_fd, const uint8_t handle_key[VDR_SIPHASH_KEY_BYTES]);
 void vdr_nfs_service_close(vdr_nfs_service *service);
+
+/* Same contract as vdr_nfs_exports_add. */
+int vdr_nfs_service_export(vdr_nfs_service *service, const vdr_nfs_export_spec *spec, vdr_disk *disk);
 
 /* Answer one record. Returns the reply's length with its record mark, at most `capacity` (which must be
  * VDR_NFS_RECORD_BYTES_MAX or more); negative when the peer does not speak RPC: say why and close. */

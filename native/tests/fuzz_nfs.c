@@ -52,6 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         uint8_t *exact = malloc(length ? length : 1);
         memcpy(exact, record_buffer, length);
         vdr_nfs_record_reset(&record);
+        repair_handles(&fixture, exact, length);
         int64_t answered = answer_checked(&fixture, exact, length, reply_buffer);
         free(exact);
         if (answered < 0)

@@ -156,10 +156,10 @@ int main(void)
                                  .first_call_seconds = 20, .stall_seconds = 10, .idle_seconds = 100};
     pthread_t clients[CLIENTS], changer;
     settings.threads = 0;
-    assert(vdr_nfs_server_open(&settings, -1, &server) == VDR_E_ARGUMENT);
+    assert(vdr_nfs_server_open(&settings, -1, handle_key, &server) == VDR_E_ARGUMENT);
     settings.threads = 4;
     assert(vdr_disk_memory_open(DISK_BYTES, &disk) == VDR_OK);
-    assert(vdr_nfs_server_open(&settings, -1, &server) == VDR_OK);
+    assert(vdr_nfs_server_open(&settings, -1, handle_key, &server) == VDR_OK);
     for (int i = 0; i < 2; i++) {
         vdr_nfs_export_spec spec = export_spec(i);
         assert(vdr_nfs_server_export(server, &spec, disk) == VDR_OK);

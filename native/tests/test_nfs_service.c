@@ -29,6 +29,7 @@ static void check_valid_calls_are_answered(nfs_fixture *f, uint8_t *reply)
     uint8_t call[CALL_BYTES_MAX];
     for (unsigned number = 0; number < CALLS; number++) {
         size_t bytes = make_call(number, call);
+        repair_handles(f, call, bytes);
         assert(answer_checked(f, call, bytes, reply) > 0);
         assert(reply_status(reply) == VDR_RPC_SUCCESS);
     }
@@ -39,6 +40,7 @@ static void check_cut_calls_change_nothing(nfs_fixture *f, uint8_t *reply)
     uint8_t call[CALL_BYTES_MAX], byte;
     for (unsigned number = 0; number < CALLS; number++) {
         size_t bytes = make_call(number, call);
+        repair_handles(f, call, bytes);
         for (size_t cut = 0; cut < bytes; cut++) {
             uint8_t *exact = malloc(cut ? cut : 1);
             memcpy(exact, call, cut);
@@ -96,6 +98,7 @@ static void check_damaged_calls_are_survived(nfs_fixture *f, uint8_t *reply)
     for (int round = 0; round < 200000; round++) {
         size_t bytes = make_call(random_below(CALLS), call);
         damage(call, &bytes);
+        repair_handles(f, call, bytes);
         uint8_t *exact = malloc(bytes);
         memcpy(exact, call, bytes);
         int64_t answered = answer_checked(f, exact, bytes, reply);

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 PORTMAP, NFS, MOUNT = (100000, 2), (100003, 3), (100005, 3)
 AUTH_NONE, AUTH_SYS = 0, 1
 
-OK, PERM, NOENT, IO, ACCES, EXIST, NOTDIR, ISDIR, INVAL, FBIG = 0, 1, 2, 5, 13, 17, 20, 21, 22, 27
-NOSPC, ROFS, NAMETOOLONG, STALE = 28, 30, 63, 70
+OK, PERM, NOENT, IO, ACCES, EXIST, XDEV, NOTDIR, ISDIR, INVAL, FBIG = 0, 1, 2, 5, 13, 17, 18, 20, 21, 22, 27
+NOSPC, ROFS, NAMETOOLONG, NOTEMPTY, STALE = 28, 30, 63, 66, 70
 BADHANDLE, NOT_SYNC, BAD_COOKIE, NOTSUPP, TOOSMALL = 10001, 10002, 10003, 10004, 10005
 
 (GETATTR, SETATTR, LOOKUP, ACCESS, READLINK, READ, WRITE, CREATE, MKDIR, SYMLINK, MKNOD) = range(1, 12)
@@ -106,10 +106,13 @@ class Client:
     host: str
     port: int
     xid: int = 100
+    source: str = ""
     connection: socket.socket = field(init=False)
 
     def __post_init__(self) -> None:
-        self.connection = socket.create_connection((self.host, self.port), timeout=20)
+        self.connection = socket.create_connection(
+            (self.host, self.port), timeout=60, source_address=(self.source, 0)
+        )
 
     def __enter__(self) -> "Client":
         return self

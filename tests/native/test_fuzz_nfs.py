@@ -9,7 +9,7 @@ import pytest
 
 NATIVE = Path(__file__).parents[2] / "native"
 SECONDS = int(os.environ.get("VDR_FUZZ_SECONDS", "600"))
-PARTS = ["nfs_*.c", "disk.c", "disk_memory.c", "err.c"]
+PARTS = ["nfs_*.c", "crc32c.c", "disk.c", "disk_memory.c", "err.c"]
 
 SEEDS = """
 #undef NDEBUG

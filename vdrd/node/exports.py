@@ -14,7 +14,7 @@ from pathlib import Path
 
 import trio
 
-from fuse_nfs.export import Export, parse_clients
+from fuse_nfs.export import Export, Scratch, parse_clients
 from fuse_nfs.listen import ListenAddress
 from fuse_nfs.server import ExportServer, serve_exports
 from schemas.control import ExportAdd, ExportAdded
@@ -28,6 +28,8 @@ from vdrd.store.storage import Storage
 log = logging.getLogger(__name__)
 
 CACHE_NAME = "cache"
+SCRATCH_NAME = "files"
+"""What clients put beside the disk of a writable export."""
 
 
 @dataclass(slots=True)
@@ -72,6 +74,7 @@ class NodeExports:
                 disk=disk,
                 is_writable=message.is_writable,
                 clients=parse_clients(list(self._config.nfs_clients)),
+                scratch=self._scratch(message) if message.is_writable else None,
             )
             url = server.add(export)
         except BaseException:
@@ -95,6 +98,9 @@ class NodeExports:
         overlay = OverlayDisk.open(directory / CACHE_NAME, disk, identity=f"point {message.point_id}")
         closing.callback(overlay.close)
         return overlay
+
+    def _scratch(self, message: ExportAdd) -> Scratch:
+        return Scratch(self._directory / message.export_id / SCRATCH_NAME)
 
     async def remove(self, export_id: str) -> None:
         """Stop serving and discard the cache. Repeating it does nothing."""
