@@ -15,7 +15,6 @@ import msgspec
 import pytest
 import trio
 import zstandard
-from hypothesis import HealthCheck, settings
 
 from vdrd.model.chunks import ChunkKeys, ChunkKind, EncodedBatch
 from vdrd.model.errors import Damaged
@@ -33,8 +32,6 @@ from vdrd.net.remote import ChannelPool
 from vdrd.net.ticket import TicketOffice
 from vdrd.net.tls13 import Tls13Profile
 
-settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("steady")
 LOOPBACK = Address("127.0.0.1", 0)
 
 
