@@ -85,11 +85,13 @@ class Index:
         )
         return out
 
-    def claim(self, ids: Buffer) -> bytearray:
-        """One byte a chunk: 1 where it has no place. Chunks that have one are touched."""
+    def claim(self, ids: Buffer, domain: int = 0) -> bytearray:
+        """One byte a chunk: 1 where it has no place in a pack of this key domain. Chunks that have one are
+        touched."""
         id_array = buffer.readable(ids)
         out = bytearray(len(id_array) // ID_BYTES)
-        check(lib.vdr_index_claim(self.handle, id_array, len(out), buffer.writable(out)), "index claim")
+        result = lib.vdr_index_claim(self.handle, domain, id_array, len(out), buffer.writable(out))
+        check(result, "index claim")
         return out
 
     def touch_clear(self) -> None:

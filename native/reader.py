@@ -7,7 +7,7 @@ from native import buffer
 from native._core import ffi, lib
 from native.buffer import Buffer
 from native.chunk import KEY_TABLE_BYTES
-from native.err import NativeError
+from native.err import NativeError, check
 from native.index import NO_PACK, Index
 
 
@@ -37,9 +37,10 @@ class Reader:
 
     def keys_add(self, domain: int, epoch: int, id_keys: bytes, pack_root: bytes) -> None:
         """Give the keys of one domain and epoch."""
-        lib.vdr_reader_keys_add(
+        result = lib.vdr_reader_keys_add(
             self.handle, domain, epoch, buffer.key(id_keys, KEY_TABLE_BYTES), buffer.key(pack_root, 32)
         )
+        check(result, "reader keys")
 
     def fetch_into(
         self, ids: Buffer, out: bytearray | memoryview, offsets: Buffer, capacities: Buffer

@@ -24,7 +24,9 @@ Who asks whom:
     (! = a notification: no answer; losing one does no harm)
 """
 
-from msgspec import field
+from typing import Annotated
+
+from msgspec import Meta, field
 
 from schemas.api.hosts import DiskInfo, FileEntry
 from schemas.api.storages import StorageStatisticsReply
@@ -207,6 +209,8 @@ class RunPrepare(Message, frozen=True, kw_only=True, tag_field="t", tag="run-pre
     spec: RunSpec
     ticket_seconds: int = 60
     """How long the tickets are good for before they are used."""
+    domain: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
+    """A backup's key domain: its tenant's. The agent gets the keys of this one, and no other's chunks."""
 
 
 class ParentRecord(Message, frozen=True, kw_only=True):

@@ -437,13 +437,14 @@ int64_t vdr_index_find(vdr_index *index, const uint8_t *ids, size_t count, vdr_p
     return found;
 }
 
-int64_t vdr_index_claim(vdr_index *index, const uint8_t *ids, size_t count, uint8_t *lacking) {
+int64_t vdr_index_claim(vdr_index *index, uint32_t domain, const uint8_t *ids, size_t count, uint8_t *lacking) {
     pthread_rwlock_rdlock(&index->lock);
     int64_t total = 0;
     for (size_t i = 0; i < count; i++) {
         hit h;
-        lacking[i] = !lookup(index, ids + 32 * i, &h);
+        lacking[i] = !lookup(index, ids + 32 * i, &h) || index->packs[h.place.pack].domain != domain;
         total += lacking[i];
+        if (lacking[i]) continue;
         if (h.segment) bit_set(h.segment->touched, h.position);
         else if (h.slot) __atomic_store_n(&h.slot->touched, 1, __ATOMIC_RELAXED);
     }

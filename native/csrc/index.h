@@ -56,9 +56,9 @@ int vdr_index_segment_drop(vdr_index *index, int64_t handle);
 int64_t vdr_index_insert(vdr_index *index, const uint8_t *ids, const vdr_place *places, size_t count);
 /* Find places; a missing chunk gets pack = VDR_INDEX_NO_PACK. Returns how many were found. */
 int64_t vdr_index_find(vdr_index *index, const uint8_t *ids, size_t count, vdr_place *places);
-/* As find, for a backup that asks what to send: lacking[i] = 1 where the chunk has no place. A chunk that is found is touched,
- * so that its pack is not retired under the backup. Returns how many are lacking. */
-int64_t vdr_index_claim(vdr_index *index, const uint8_t *ids, size_t count, uint8_t *lacking);
+/* As find, for a backup that asks what to send: lacking[i] = 1 where the chunk has no place in a pack of this key domain. A
+ * chunk that is found is touched, so that its pack is not retired under the backup. Returns how many are lacking. */
+int64_t vdr_index_claim(vdr_index *index, uint32_t domain, const uint8_t *ids, size_t count, uint8_t *lacking);
 /* Forget all touches: no backup is open. */
 void vdr_index_touch_clear(vdr_index *index);
 

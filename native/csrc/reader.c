@@ -19,7 +19,7 @@
 #define SPAN_BYTES (2u << 20)   /* records read in one go */
 #define GAP_BYTES (32u << 10)   /* unwanted bytes between two records that are cheaper to read than to skip */
 #define CACHE_SHARDS 8u
-#define KEYS_MAX 4096u
+#define KEYS_MAX 65536u
 
 typedef struct aead_link {
     struct aead_link *next;

@@ -91,7 +91,7 @@ static void check_retirement(void) {
     vdr_index_insert(index, ids[0], places, CHUNKS);
     vdr_index_touch_clear(index);
     spill(index, NULL, 0);
-    assert(vdr_index_claim(index, ids[3], 1, lacking) == 0 && !lacking[0]);
+    assert(vdr_index_claim(index, 0, ids[3], 1, lacking) == 0 && !lacking[0]);
     /* A chunk of pack 3 was claimed: its pack stays, others go. */
     assert(vdr_index_pack_retire(index, 3, ids[3], 1) == 0);
     assert(vdr_index_pack_retire(index, 4, ids[4], 1) == 1);
@@ -152,7 +152,7 @@ static void *reader_thread(void *context) {
     uint8_t lacking[1];
     for (uint32_t round = 0; round < 3; round++)
         for (uint32_t i = 0; i < CHUNKS / 2; i++) {
-            assert(vdr_index_claim(index, ids[i], 1, lacking) == 0);
+            assert(vdr_index_claim(index, 0, ids[i], 1, lacking) == 0);
         }
     return NULL;
 }

@@ -79,6 +79,22 @@ def test_backup_plan_offers_only_parents_of_the_same_object_and_kind(storage: St
     assert [point.point_id for point in found] == [good.point_id]
 
 
+def test_backup_of_a_key_domain_reaches_that_domain_only(storage: Storage) -> None:
+    own = storage.session(domain=3).commit(draft("web1:/a", EMPTY_FILES))
+    other = put(storage, "web1:/a", EMPTY_FILES)
+    items = [BackupItem(object_name="web1:/a", path="/a", parent_id=point.point_id) for point in (own, other)]
+    wanted = spec(RunKind.BACKUP_FILES, items=items)
+    assert [point.point_id for point in backup.plan(wanted, storage.point, 3)] == [own.point_id]
+    service = backup.BackupService(storage, wanted, lambda _: None, 3)
+    assert service.sink.keys == storage.keyring.domain(3).chunk_keys != storage.keyring.domain(0).chunk_keys
+    assert service.source is storage.reader_of(3)
+    assert service.commit(draft("web1:/a", EMPTY_FILES)).draft.domain == 3
+    service.close()
+    bringing_back = restore.RestoreService(storage, own)
+    assert bringing_back.source is storage.reader_of(3)
+    bringing_back.close()
+
+
 def test_backup_commit_replaces_what_the_agent_says_about_itself(storage: Storage) -> None:
     seen: list[Point] = []
     item = BackupItem(object_name="web1:/a", path="/a")

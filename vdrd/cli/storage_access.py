@@ -159,4 +159,5 @@ def point_document(point: Point) -> dict[str, Any]:
         "source": draft.source,
         "host": draft.host,
         "warning_count": draft.warning_count,
+        "domain": draft.domain,
     }

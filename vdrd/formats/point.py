@@ -19,7 +19,7 @@ from native.crc32c import crc32c
 from native.err import NativeError
 from vdrd.formats.binary import check_that
 from vdrd.model.errors import Damaged
-from vdrd.model.points import BackupType, DiskRoot, FilesRoot, ObjectKind, Point, PointDraft
+from vdrd.model.points import DOMAIN_MAX, BackupType, DiskRoot, FilesRoot, ObjectKind, Point, PointDraft
 
 VERSION = 1
 MAGIC = b"VDRPOINT"
@@ -134,7 +134,7 @@ def _to_map(point: Point) -> dict[str, Any]:
         "warnings": [text[:WARNING_CHARACTERS_MAX] for text in draft.warnings[:WARNINGS_MAX]],
         "warning_count": draft.warning_count,
         "labels": draft.labels,
-        "domain": 0,
+        "domain": draft.domain,
     }
 
 
@@ -148,6 +148,8 @@ def _from_map(name: str, body: dict[str, Any]) -> Point:
         root = FilesRoot(root_map["id"], root_map["levels"], root_map["entries"])
     if root.root_id is not None and len(root.root_id) != 32:
         raise ValueError("root id")
+    if not 0 <= body["domain"] <= DOMAIN_MAX:
+        raise ValueError("domain")
     draft = PointDraft(
         object_name=body["object"],
         kind=kind,
@@ -164,5 +166,6 @@ def _from_map(name: str, body: dict[str, Any]) -> Point:
         warning_count=body["warning_count"],
         labels=dict(body["labels"]),
         read_bytes=body["read"],
+        domain=body["domain"],
     )
     return Point(name, _EPOCH + timedelta(microseconds=body["committed"]), draft)

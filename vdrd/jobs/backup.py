@@ -44,10 +44,11 @@ def parent_record(point: Point) -> ParentRecord:
             )
 
 
-def plan(spec: RunSpec, point_of: Callable[[str], Point]) -> list[Point]:
-    """The parents of a backup that are there and of the right object and kind. The others are backed up in
-    full: a parent
-    only saves work."""
+def plan(spec: RunSpec, point_of: Callable[[str], Point], domain: int = 0) -> list[Point]:
+    """The parents of a backup that are there and of the right object, kind and key domain.
+
+    The others are backed up in full: a parent only saves work.
+    """
     kind = _KINDS[spec.kind]
     parents = []
     for item in spec.items:
@@ -57,7 +58,8 @@ def plan(spec: RunSpec, point_of: Callable[[str], Point]) -> list[Point]:
             point = point_of(item.parent_id)
         except VdrError:
             continue
-        if point.draft.object_name == item.object_name and point.draft.kind is kind:
+        draft = point.draft
+        if (draft.object_name, draft.kind, draft.domain) == (item.object_name, kind, domain):
             parents.append(point)
     return parents
 
@@ -83,8 +85,12 @@ class BackupService:
     Thread-safe. `on_point` is called after each commit, before the agent hears of it.
     """
 
-    def __init__(self, storage: Storage, spec: RunSpec, on_point: Callable[[Point], None]) -> None:
+    def __init__(
+        self, storage: Storage, spec: RunSpec, on_point: Callable[[Point], None], domain: int = 0
+    ) -> None:
+        """`domain`: the key domain whose keys the agent gets and whose chunks it reaches."""
         self._storage = storage
+        self._domain = domain
         self._spec = spec
         self._on_point = on_point
         self._lock = threading.Lock()
@@ -113,13 +119,13 @@ class BackupService:
             if self._is_closed:
                 raise NotFound(what="run", name=self._spec.run_id)
             if self._session is None:
-                self._session = self._storage.session()
+                self._session = self._storage.session(domain=self._domain)
             return self._session
 
     @property
     def source(self) -> ChunkSource:
         """Where the parents' chunks come from."""
-        return self._storage.reader
+        return self._storage.reader_of(self._domain)
 
     def commit(self, draft: PointDraft) -> Point:
         """Make the point; durable on return. The next item begins a session of its own."""

@@ -43,14 +43,14 @@ class RestoreService:
     sink = None
 
     def __init__(self, storage: Storage, point: Point) -> None:
-        self._storage = storage
+        self._source = storage.reader_of(point.draft.domain)
         self._holding = ExitStack()
         self._holding.enter_context(storage.hold(point))
 
     @property
     def source(self) -> ChunkSource:
         """Where chunks come from."""
-        return self._storage.reader
+        return self._source
 
     def commit(self, draft: PointDraft) -> Point:
         """A restore makes no point."""

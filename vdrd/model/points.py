@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+DOMAIN_MAX = (1 << 32) - 1
+"""Greatest number of a key domain."""
+
 
 class ObjectKind(StrEnum):
     """What a point protects."""
@@ -63,6 +66,8 @@ class PointDraft:
     labels: dict[str, str] = field(default_factory=dict)
     read_bytes: int = 0
     """Bytes read from the source; an incremental run with a list of changed blocks reads little."""
+    domain: int = 0
+    """Key domain of its chunks; the storage sets it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class NodeExports:
         if not isinstance(root, DiskRoot):
             raise BadInput(what=f"point {message.point_id} is no point of a disk")
         closing.enter_context(storage.hold(point))
-        disk = NativeDisk(storage.reader.open_disk(root))
+        disk = NativeDisk(storage.reader_of(point.draft.domain).open_disk(root))
         closing.callback(disk.close)
         if not message.is_writable:
             return disk

@@ -39,10 +39,11 @@ def _shown(entry: Entry) -> FileEntry:
 
 def browse(storage: Storage, ask: PointBrowseAsk) -> ListingAnswer:
     """A page of a directory. Raises NotFound, BadInput for a point of a disk."""
-    root = storage.point(ask.point_id).draft.root
+    draft = storage.point(ask.point_id).draft
+    root = draft.root
     if not isinstance(root, FilesRoot):
         raise BadInput(what=f"point {ask.point_id} is no point of a directory")
-    tree = FileTree(root, storage.reader)
+    tree = FileTree(root, storage.reader_of(draft.domain))
     entries = tree.list(path_of_text(ask.path))
     if ask.after is not None:
         after = path_of_text(ask.after)

@@ -115,8 +115,10 @@ class NodeRuns:
             return RunPrepared(tickets=[], data_address="", certificate_fingerprint="")
         parents, root = [], None
         if spec.kind in {RunKind.BACKUP_DISK, RunKind.BACKUP_FILES}:
-            points = await trio.to_thread.run_sync(backup.plan, spec, storage.point)
-            service = backup.BackupService(storage, spec, lambda made: self._on_point(spec.storage_id, made))
+            points = await trio.to_thread.run_sync(backup.plan, spec, storage.point, message.domain)
+            service = backup.BackupService(
+                storage, spec, lambda made: self._on_point(spec.storage_id, made), message.domain
+            )
             held = await trio.to_thread.run_sync(service.hold, points)
             parents = [backup.parent_record(point) for point in held]
             run.service = service

@@ -36,7 +36,7 @@ from schemas.control import (
     RunSpec,
     RunStart,
 )
-from vdrd.catalog import hosts, nodes, points, runs, storages
+from vdrd.catalog import hosts, key_domains, nodes, points, runs, storages
 from vdrd.catalog.database import Catalog
 from vdrd.catalog.times import from_ms, to_ms
 from vdrd.model.errors import Interrupted, NotFound, NotOnline, VdrError
@@ -342,8 +342,14 @@ class Director:
                 # An earlier attempt made every point and was cut off before it could say so.
                 attempt.end(Outcome(RunState.DONE))
                 return
+        is_backup = spec.kind in _BACKUPS
+        domain = await self._catalog.write(key_domains.of_run, spec.run_id) if is_backup else 0
         prepared = await self._peers.ask(
-            attempt.node_id, "the node of the storage", RunPrepare(spec=spec), RunPrepared, PREPARE_SECONDS
+            attempt.node_id,
+            "the node of the storage",
+            RunPrepare(spec=spec, domain=domain),
+            RunPrepared,
+            PREPARE_SECONDS,
         )
         self._peers.note_held(attempt.node_id, spec.run_id, spec.attempt)
         if spec.host_id is not None:

@@ -187,7 +187,7 @@ class PackPool:
 
         Durable after the next flush. Raises StorageFull or StorageUnwritable.
         """
-        skip = bytearray(batch.count) if again else self._index.claim(batch.ids).translate(_INVERT)
+        skip = bytearray(batch.count) if again else self._index.claim(batch.ids, domain).translate(_INVERT)
         if all(skip):
             return 0
         pack = self._take(domain)

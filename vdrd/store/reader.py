@@ -1,6 +1,7 @@
 """Reading chunks of an open storage."""
 
 from array import array
+from collections.abc import Callable
 
 from native.disk import Disk
 from native.diskmap import point_disk
@@ -21,16 +22,28 @@ _REASONS = {
     "codec": "its record cannot be decompressed",
     "io": "its pack cannot be read",
     "space": "it is longer than it can be here",
+    "crypto": "its key is not known here",
 }
 
 
 class ChunkReader:
     """A ChunkSource over packs. Thread-safe. `native` serves disks without the interpreter."""
 
-    def __init__(self, index: ChunkIndex, reader: Reader, *, is_alone: bool) -> None:
-        """`is_alone`: nobody else writes, so what the index lacks is nowhere."""
+    def __init__(
+        self,
+        index: ChunkIndex,
+        reader: Reader,
+        *,
+        is_alone: bool,
+        is_confined: bool = False,
+        on_refresh: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`is_alone`: nobody else writes, so what the index lacks is nowhere. `is_confined`: to one key
+        domain, in which a chunk of another is not there. `on_refresh`: the index may know new packs."""
         self._index = index
         self._is_alone = is_alone
+        self._is_confined = is_confined
+        self._on_refresh = on_refresh
         self.native = reader
 
     def fetch(self, ids: bytes) -> list[bytes]:
@@ -72,10 +85,14 @@ class ChunkReader:
             if is_last:
                 raise self._damaged(ids, missing, "missing", None)
             self._index.refresh()
+            self._on_refresh()
         raise AssertionError
 
     def _damaged(self, ids: bytes, position: int, code: str, pack: int | None) -> Damaged:
         chunk_id = ids[CHUNK_ID_BYTES * position : CHUNK_ID_BYTES * (position + 1)]
+        if code == "crypto" and self._is_confined:
+            # Whoever asks may be another tenant, who must not learn that it is there.
+            code, pack = "missing", None
         reason = _REASONS.get(code, code)
         pack_id = None if pack is None else self._index.native.pack_id(pack)
         where = f" (pack {pack_id.hex()})" if pack_id else ""

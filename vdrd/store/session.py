@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from native.chunk import Decoder, sealed_bytes
@@ -53,7 +54,7 @@ class WriteSession:
         self._check_usable()
         if len(ids) % CHUNK_ID_BYTES:
             raise ValueError("whole chunk ids are needed")
-        lacking = self._storage.index.native.claim(ids)
+        lacking = self._storage.index.native.claim(ids, self._domain)
         with self._lock:
             for i, is_lacking in enumerate(lacking):
                 if not is_lacking:
@@ -100,7 +101,8 @@ class WriteSession:
             raise Damaged(what=f"chunk {chunk_id.hex()}", reason="what arrived is not what its id names")
 
     def commit(self, draft: PointDraft) -> Point:
-        """Make the point: packs durable, then the index, then the point. Returns when it is durable.
+        """Make the point, of the session's key domain: packs durable, then the index, then the point. Returns
+        when it is durable.
 
         Raises StorageFull or StorageUnwritable, with the storage as it was before; the session is then
         unusable.
@@ -112,7 +114,8 @@ class WriteSession:
                     path=self._storage.path, reason=f"{len(self._claimed)} claimed chunks were never sent"
                 )
         try:
-            point = self._storage.commit(draft, failures_before=self._failures_before)
+            own = replace(draft, domain=self._domain)
+            point = self._storage.commit(own, failures_before=self._failures_before)
         except VdrError as error:
             self._failure = error
             raise

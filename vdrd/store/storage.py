@@ -23,7 +23,7 @@ from vdrd.model.errors import (
     StorageUnwritable,
     TargetRefused,
 )
-from vdrd.model.points import Point, PointDraft
+from vdrd.model.points import DOMAIN_MAX, Point, PointDraft
 from vdrd.model.progress import Cancel, ProgressSink
 from vdrd.model.storage import (
     COMPRESSION_LEVELS,
@@ -88,25 +88,45 @@ class Storage:
         self._cache_bytes = cache_bytes
         self._readers: dict[int, ChunkReader] = {}
         self._readers_lock = threading.Lock()
-        self.reader = self.reader_of(0)
+        self._domains: set[int] = set()  # whose keys `reader` has
+        self.reader = ChunkReader(
+            self.index, self._native_reader(), is_alone=self.is_writable, on_refresh=self._learn_domains
+        )
+        self._learn_domains()
 
     def reader_of(self, domain: int) -> ChunkReader:
-        """Reads chunks of one key domain and of no other: it has no other's keys. Closed with the storage."""
+        """Reads chunks of one key domain and of no other: it has no other's keys. Closed with the storage.
+
+        What a point names is read through this, so that nobody reaches another tenant's chunks by naming
+        them. `reader` has all keys and is for upkeep.
+        """
         with self._readers_lock:
             if domain not in self._readers:
-                self._readers[domain] = self._open_reader(domain)
+                native = self._native_reader()
+                self._give_keys(native, domain)
+                self._readers[domain] = ChunkReader(
+                    self.index, native, is_alone=self.is_writable, is_confined=True
+                )
             return self._readers[domain]
 
-    def _open_reader(self, domain: int) -> ChunkReader:
+    def _native_reader(self) -> Reader:
         packs = self.path / "packs"
         fd = os.open(packs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            native = Reader(self.index.native, fd, self.keyring.algorithm, self._cache_bytes)
+            return Reader(self.index.native, fd, self.keyring.algorithm, self._cache_bytes)
         finally:
             os.close(fd)
+
+    def _give_keys(self, native: Reader, domain: int) -> None:
         for epoch in range(self.keyring.epoch_count):
-            _give_keys(native, self.keyring.domain(domain, epoch))
-        return ChunkReader(self.index, native, is_alone=self.is_writable)
+            _give_epoch(native, self.keyring.domain(domain, epoch))
+
+    def _learn_domains(self, *more: int) -> None:
+        """Let `reader` read the packs that the index knows, and those of these domains."""
+        with self._readers_lock:
+            for domain in {row.domain for row in self.index.pack_rows().values()}.union(more) - self._domains:
+                self._give_keys(self.reader.native, domain)
+                self._domains.add(domain)
 
     # ---- making and opening ----
 
@@ -184,7 +204,7 @@ class Storage:
         if self._pool is not None:
             self._pool.close()
             self._pool = None
-        for reader in self._readers.values():
+        for reader in (self.reader, *self._readers.values()):
             reader.close()
         self.index.close()
         self._lock.close()
@@ -231,10 +251,16 @@ class Storage:
     def _check_writable(self) -> None:
         _ = self.pool
 
-    def session(self, *, check: bool = True) -> WriteSession:
-        """Begin a backup. `check` verifies every chunk that is put against its id: leave it out only where
-        the same process has just computed both."""
-        session = WriteSession(self, domain=0, check=check, on_end=self._session_ended)
+    def session(self, *, check: bool = True, domain: int = 0) -> WriteSession:
+        """Begin a backup into a key domain. `check` verifies every chunk that is put against its id: leave it
+        out only where the same process has just computed both.
+
+        Raises StorageUnwritable when opened for reading, BadInput for a domain that cannot be.
+        """
+        if not 0 <= domain <= DOMAIN_MAX:
+            raise BadInput(what=f"a key domain is a number up to {DOMAIN_MAX}, not {domain}")
+        self._learn_domains(domain)
+        session = WriteSession(self, domain=domain, check=check, on_end=self._session_ended)
         with self._sessions_lock:
             self._sessions.add(session)
         return session
@@ -274,8 +300,10 @@ class Storage:
             rotation = KeySlots(self.directory).rotate(materials, drop=drop, renew_recovery=renew_recovery)
             roots = rotation.unlocked.roots
             # Readers first: a chunk can be asked for as soon as it is in a pack.
+            for domain in self._domains:
+                _give_epoch(self.reader.native, roots.domain(domain))
             for domain, reader in self._readers.items():
-                _give_keys(reader.native, roots.domain(domain))
+                _give_epoch(reader.native, roots.domain(domain))
             self.keyring.adopt(roots)
         return rotation
 
@@ -382,7 +410,7 @@ class Storage:
         )
 
 
-def _give_keys(native: Reader, keys: DomainKeys) -> None:
+def _give_epoch(native: Reader, keys: DomainKeys) -> None:
     native.keys_add(keys.domain, keys.epoch, keys.id_key_table, keys.pack_root)
 
 

@@ -130,6 +130,26 @@ def test_backup_with_changed_blocks_after_a_damaged_point_reads_everything(
     assert target.read_bytes() == image.read_bytes()
 
 
+def test_backup_into_another_key_domain_shares_nothing_and_restores(
+    vdr: Vdr, storage_dir: Path, disk_image: Callable[..., Path], tmp_path: Path
+) -> None:
+    done(vdr("store", "init", storage_dir))
+    image = disk_image(4)
+    found = []
+    for domain in ("0", "7", "7"):
+        made = vdr(
+            "store", "backup", storage_dir, "disk", image, "--object", "a", "--domain", domain, "--json"
+        )
+        found.append(json.loads(done(made)))
+    assert [point["domain"] for point in found] == [0, 7, 7]
+    assert [point["parent"] for point in found] == [None, None, found[1]["id"]]
+    assert found[1]["new_bytes"] == found[0]["new_bytes"] > 0 == found[2]["new_bytes"]
+    done(vdr("store", "restore", storage_dir, found[2]["id"], tmp_path / "out.raw"))
+    assert (tmp_path / "out.raw").read_bytes() == image.read_bytes()
+    refused = vdr("store", "backup", storage_dir, "disk", image, "--object", "a", "--domain", "-1")
+    assert refused.returncode == 2
+
+
 def test_verify_of_a_damaged_pack_ends_with_code_7_and_names_it(
     vdr: Vdr, storage_dir: Path, tmp_path: Path
 ) -> None:

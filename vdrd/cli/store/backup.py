@@ -13,7 +13,7 @@ from vdrd.cli.progress import ProgressLine
 from vdrd.cli.storage_access import add_storage_arguments, open_storage, path_argument, point_document
 from vdrd.model.errors import BadInput, ExitCode
 from vdrd.model.extents import Extent
-from vdrd.model.points import DiskRoot, FilesRoot, ObjectKind, Point, PointDraft
+from vdrd.model.points import DOMAIN_MAX, DiskRoot, FilesRoot, ObjectKind, Point, PointDraft
 from vdrd.model.progress import Cancel
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=path_argument,
         help="disk: JSON list of [offset, length] in bytes, all that changed since the last point",
     )
+    parser.add_argument(
+        "--domain", metavar="N", type=_domain, default=0, help="key domain that nothing is shared across, 0"
+    )
     crossing = parser.add_mutually_exclusive_group()
     crossing.add_argument(
         "--one-file-system", action="store_true", help="files: leave mount points out without a warning"
@@ -57,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     crossing.add_argument(
         "--cross-file-systems", action="store_true", help="files: enter what is mounted below PATH"
     )
+
+
+def _domain(text: str) -> int:
+    if text.isdecimal() and int(text) <= DOMAIN_MAX:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be a number up to {DOMAIN_MAX}, not {text}")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,8 +84,15 @@ def run(args: argparse.Namespace) -> int:
     hint = _Hint(read_changed_blocks(args.changed_blocks) if args.changed_blocks else None)
     began = time.monotonic()
     # The session need not check what this very process has just hashed.
-    with open_storage(args, writable=True) as storage, storage.session(check=False) as session:
-        parents = [point for point in storage.points(args.object) if point.draft.kind is kind]
+    with (
+        open_storage(args, writable=True) as storage,
+        storage.session(check=False, domain=args.domain) as session,
+    ):
+        parents = [
+            point
+            for point in storage.points(args.object)
+            if (point.draft.kind, point.draft.domain) == (kind, args.domain)
+        ]
         # A full run over files still compares with the point before, so that it stores nothing twice.
         is_fresh = args.full and kind is ObjectKind.DISK
         parent = parents[-1] if parents and not is_fresh else None
@@ -114,7 +130,7 @@ def _back_up_disk(
         object_name=args.object,
         changed=changed,
         parent=root if isinstance(root, DiskRoot) else None,
-        parent_source=storage.reader,
+        parent_source=storage.reader_of(args.domain),
         parent_id=parent.point_id if parent else None,
         on_note=hint.notes.append,
         progress=line,
@@ -139,7 +155,7 @@ def _back_up_files(
         include=args.include,
         exclude=args.exclude,
         parent=root if isinstance(root, FilesRoot) else None,
-        parent_source=storage.reader,
+        parent_source=storage.reader_of(args.domain),
         parent_id=parent.point_id if parent else None,
         full=args.full,
         progress=line,

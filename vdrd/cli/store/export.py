@@ -121,7 +121,7 @@ def _point_disk(storage: "Storage", point: Point) -> "NativeDisk":
     from vdrd.disk.source import NativeDisk
 
     assert isinstance(point.draft.root, DiskRoot)
-    return NativeDisk(storage.reader.open_disk(point.draft.root))
+    return NativeDisk(storage.reader_of(point.draft.domain).open_disk(point.draft.root))
 
 
 def _cache_directory(args: argparse.Namespace, stack: ExitStack) -> Path:

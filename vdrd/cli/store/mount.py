@@ -64,16 +64,16 @@ async def _serve(operations: "pyfuse3.Operations", path: Path, point_id: str) ->
 
 
 def _file_system(storage: "Storage", point: Point, stack: ExitStack) -> "pyfuse3.Operations":
-    root = point.draft.root
+    root, reader = point.draft.root, storage.reader_of(point.draft.domain)
     if isinstance(root, DiskRoot):
         from fuse_nfs.disk_fs import DiskFileSystem
         from vdrd.disk.source import NativeDisk
 
-        disk = stack.enter_context(NativeDisk(storage.reader.open_disk(root)))
+        disk = stack.enter_context(NativeDisk(reader.open_disk(root)))
         return DiskFileSystem(disk, int(point.time.timestamp() * 1e9))
     from fuse_nfs.recent_chunks import RecentChunks
     from fuse_nfs.tree_fs import TreeFileSystem
     from vdrd.files.browse import FileTree
 
-    tree = FileTree(root, RecentChunks(storage.reader))
+    tree = FileTree(root, RecentChunks(reader))
     return TreeFileSystem(tree, size_bytes=point.draft.logical_bytes, files=root.entry_count)
