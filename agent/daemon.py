@@ -25,6 +25,7 @@ from schemas.control import (
 from schemas.link import Hello
 from vdrd import __version__
 from vdrd.model.errors import BadInput, NotAuthorised, VdrError
+from vdrd.model.rate import RateLimit
 from vdrd.net.address import AGENT_PORT, SERVER_PORT, Address
 from vdrd.net.dial import keep_dialed
 from vdrd.net.enrol import Renewal
@@ -32,7 +33,6 @@ from vdrd.net.identity import Expected, PeerIdentity, Role
 from vdrd.net.link import Link
 from vdrd.net.listen import LinkListener
 from vdrd.net.nursery import flat_nursery
-from vdrd.net.rate import RateLimit
 from vdrd.net.tls13 import Tls13Profile
 
 log = logging.getLogger(__name__)

@@ -18,11 +18,11 @@ from schemas.api.words import LogLevel, RunState
 from schemas.control import HeldRun, LoggedLine, RunEnded, RunProgressed, RunStart
 from vdrd.model.errors import Cancelled, Interrupted, PeerBusy, Unreachable, VdrError
 from vdrd.model.progress import Cancel, Progress
+from vdrd.model.rate import RateLimit
 from vdrd.net.address import NODE_PORT, Address
 from vdrd.net.channel import DataChannel
 from vdrd.net.dial import Detached, dial_detached
 from vdrd.net.identity import Expected, Role
-from vdrd.net.rate import RateLimit
 from vdrd.net.remote import ChannelPool
 from vdrd.net.tls import TlsProfile
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from native import chunk, diskmap
 from native import index as native_index
 from native.aead import NONCE_BYTES
-from vdrd.formats import index, keys, live, pack, point, recovery, slots, storage
+from vdrd.formats import index, keys, live, lock, pack, point, recovery, slots, storage
 from vdrd.formats.keys import RootKeys
+from vdrd.model import storage_time
 from vdrd.model.chunks import CHUNK_BYTES_MAX, ChunkKind
 from vdrd.model.storage import COMPRESSION_LEVELS, Encryption, KeyMaterial, SlotKind
 from vdrd.store.index import SEGMENTS_MAX
@@ -53,6 +54,13 @@ def test_headers_as_written_have_the_length_they_claim() -> None:
         row = re.search(rf"\| header, 64 bytes \| (magic `{magic.decode()}`.*?) \|\n", TEXT)
         assert row is not None, magic
         assert _layout_bytes(row.group(1)) == 64 == layout.size
+    for word, magic, layout in (
+        ("lock", lock.LOCK_MAGIC, lock.LOCK_HEADER),
+        ("guard", lock.GUARD_MAGIC, lock.GUARD_HEADER),
+    ):
+        row = re.search(rf"\| {word}, 64 bytes \| (magic `{magic.decode()}`.*?) \|\n", TEXT)
+        assert row is not None, magic
+        assert _layout_bytes(row.group(1)) == 64 == layout.size
     trailer = re.search(r"\| trailer, 64 bytes \| (.*?) \|\n", TEXT)
     assert trailer is not None
     assert pack.TRAILER.size == pack.TRAILER_BYTES == 64
@@ -77,6 +85,11 @@ def test_entries_have_the_lengths_written() -> None:
     assert index.ENTRY_BYTES == native_index.ENTRY_BYTES == 48
     assert "| packs | 24 bytes each" in TEXT
     assert live.ROW.size == 24
+    assert "sorted: point id 16, until u64, flags u8, reserved 7" in TEXT
+    assert lock.ROW.size == 32
+    assert f"version u16 = {live.VERSION}" in TEXT
+    assert f"{storage_time.RESTART_MAX.days} days ahead" in TEXT
+    assert f"1 part in {storage_time.SLEW}" in TEXT
 
 
 def test_numbers_of_the_text_are_those_of_the_code() -> None:

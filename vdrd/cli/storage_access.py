@@ -23,6 +23,9 @@ _PASSPHRASE_BYTES_MAX = 4096
 
 Answer = TypeVar("Answer")
 
+ID_DIGITS = 16
+"""Of a point's id in tables: enough to name it."""
+
 
 def path_argument(text: str) -> Path:
     """For argparse: a path. An empty one (a variable nobody set) would mean the current directory."""

@@ -142,6 +142,24 @@ class StorageNewer(VdrError):
     exit_code = ExitCode.REFUSED
 
 
+class PointLocked(VdrError):
+    """A point must not be removed yet."""
+
+    code = "point-locked"
+    template = "point {point} {reason}"
+    hint = "leave it out, or wait; a lock ends by the storage's own time and is never shortened"
+    exit_code = ExitCode.REFUSED
+
+
+class LockShortened(VdrError):
+    """A lock was to end earlier than it does."""
+
+    code = "lock-shortened"
+    template = "the point is locked until {until} already, and a lock is never shortened"
+    hint = "give a later time"
+    exit_code = ExitCode.REFUSED
+
+
 class WrongKey(VdrError):
     """The key does not open the storage."""
 
@@ -165,6 +183,13 @@ class Damaged(VdrError):
     template = "{what} is damaged: {reason}"
     hint = "run: vdr store verify DIR --read-data"
     exit_code = ExitCode.DAMAGED
+
+
+class GuardDamaged(Damaged):
+    """What a storage knows of its locks and its time does not hold: nothing may be removed."""
+
+    code = "guard-damaged"
+    hint = "look at the locks that are left, then mend it with: vdr store lock DIR --accept-clock"
 
 
 class StorageFull(VdrError):

@@ -21,9 +21,9 @@ from schemas.link import (
     Working,
 )
 from vdrd.model.errors import ProtocolViolation, VdrError
+from vdrd.model.rate import RateLimit
 from vdrd.net.blocking import ByteStream, SealedBytes, TlsBytes, socket_of
 from vdrd.net.dial import Detached
-from vdrd.net.rate import RateLimit
 from vdrd.protocol.codec import bulk_frame_of, frame_of
 from vdrd.protocol.data import DataConnection
 from vdrd.protocol.faults import error_of

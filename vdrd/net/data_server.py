@@ -29,10 +29,10 @@ from schemas.link import (
 from vdrd.model.chunks import CHUNK_ID_BYTES, ChunkSink, ChunkSource, EncodedBatch
 from vdrd.model.errors import BadInput, NotAuthorised, PeerBusy, VdrError
 from vdrd.model.points import Point, PointDraft
+from vdrd.model.rate import RateLimit
 from vdrd.net.channel import DataChannel
 from vdrd.net.dial import Detached
 from vdrd.net.identity import PeerIdentity, Role
-from vdrd.net.rate import RateLimit
 from vdrd.net.ticket import Grant, TicketOffice
 from vdrd.protocol.faults import fault_of, internal_fault_of
 from vdrd.protocol.points import draft_of

@@ -1,20 +1,23 @@
 """The points of a storage: listing, finding by what a user types, writing, removing."""
 
+import os
 import re
 import threading
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from vdrd.formats import point as point_format
 from vdrd.model.errors import Damaged, NotFound
 from vdrd.model.points import Point, PointDraft
 from vdrd.store.directory import StorageDirectory
+from vdrd.store.guard import POINT_NAME
 from vdrd.store.keyring import Keyring
 
-_NAME = re.compile(r"[0-9a-f]{32}")
 _PREFIX = re.compile(r"[0-9a-f]{1,32}")
 _LATEST = "@latest"
+_SUFFIX = ".point"
 _LAST_NAME = "f" * 32
 """The greatest id there could be: nothing sorts after it, so no point is made to."""
 _FILE_BYTES_MAX = point_format.HEADER_BYTES + point_format.BODY_BYTES_MAX + point_format.SIGNATURE_BYTES
@@ -23,17 +26,20 @@ _FILE_BYTES_MAX = point_format.HEADER_BYTES + point_format.BODY_BYTES_MAX + poin
 class PointBook:
     """Reads and writes `points/`. Thread-safe; a point once read is remembered, for it never changes."""
 
-    def __init__(self, directory: StorageDirectory, keyring: Keyring) -> None:
+    def __init__(self, directory: StorageDirectory, keyring: Keyring, now: Callable[[], datetime]) -> None:
+        """`now` dates the points that are made."""
         self._directory = directory
         self._keyring = keyring
+        self._now = now
         self._lock = threading.Lock()
         self._known: dict[str, Point] = {}
         self._last_id = b""
 
     def names(self) -> list[str]:
         """Ids of all points, damaged ones included, oldest first."""
-        files = (path.stem for path in (self._directory.root / "points").glob("*.point"))
-        return sorted(name for name in files if _NAME.fullmatch(name))
+        with os.scandir(self._directory.root / "points") as files:
+            stems = [file.name.removesuffix(_SUFFIX) for file in files if file.name.endswith(_SUFFIX)]
+        return sorted(stem for stem in stems if POINT_NAME.fullmatch(stem))
 
     def read(self, name: str, *, afresh: bool = False) -> Point:
         """The point with this id. Raises NotFound, Damaged."""
@@ -104,7 +110,7 @@ class PointBook:
 
     def write(self, draft: PointDraft) -> Point:
         """Make a point of a draft; durable on return."""
-        now = datetime.now(UTC)
+        now = self._now()
         with self._lock:
             # Two commits within a millisecond, or a clock set back, still sort in the order of their commits:
             # what is latest must never be an older state.
@@ -123,12 +129,13 @@ class PointBook:
         """Id of the newest point on disk; empty when there is none."""
         return next((bytes.fromhex(name) for name in reversed(self.names()) if name != _LAST_NAME), b"")
 
-    def remove(self, name: str) -> None:
-        """Remove a point; durable on return."""
-        self._directory.remove(f"points/{name}.point")
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove points; durable on return. Who calls has asked the guard."""
+        for name in names:
+            self._directory.remove(f"points/{name}{_SUFFIX}")
+            with self._lock:
+                self._known.pop(name, None)
         self._directory.sync_directory("points")
-        with self._lock:
-            self._known.pop(name, None)
 
 
 def _next(point_id: bytes) -> bytes:

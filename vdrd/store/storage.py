@@ -14,7 +14,7 @@ from native.reader import Reader
 from vdrd.formats import slots as slot_format
 from vdrd.formats import storage as header_format
 from vdrd.formats.keys import DomainKeys, RootKeys
-from vdrd.formats.live import LiveCounts, decode_live, points_digest
+from vdrd.formats.live import LiveCounts, decode_live, is_outdated
 from vdrd.formats.point import public_key_of
 from vdrd.model.errors import (
     BadInput,
@@ -23,8 +23,11 @@ from vdrd.model.errors import (
     StorageUnwritable,
     TargetRefused,
 )
+from vdrd.model.locks import PointLock
 from vdrd.model.points import DOMAIN_MAX, Point, PointDraft
 from vdrd.model.progress import Cancel, ProgressSink
+from vdrd.model.rate import RateLimit
+from vdrd.model.retention import RetentionPolicy
 from vdrd.model.storage import (
     COMPRESSION_LEVELS,
     DEFAULT_COMPRESSION,
@@ -33,8 +36,10 @@ from vdrd.model.storage import (
     StorageInfo,
     StorageStatistics,
 )
+from vdrd.store import retain
 from vdrd.store.collect import LIVE_NAME, Collection, CollectReport
 from vdrd.store.directory import StorageDirectory
+from vdrd.store.guard import Clocks, PointGuard, machine_clocks
 from vdrd.store.index import ChunkIndex
 from vdrd.store.keyring import Keyring
 from vdrd.store.locks import StorageLock
@@ -42,10 +47,12 @@ from vdrd.store.pack_file import rescue_partials
 from vdrd.store.packs import PackPool
 from vdrd.store.points import PointBook
 from vdrd.store.reader import CACHE_BYTES, ChunkReader
+from vdrd.store.retain import RetainReport
 from vdrd.store.session import WriteSession
 from vdrd.store.slots import KeySlots, Rotation, slot_name
 from vdrd.store.verify import Verification, VerifyReport
 
+_LOOK_AGAIN_SECONDS = 0.25
 _FOLDERS = ("keys", "packs", "tmp", "index", "points")
 
 
@@ -61,6 +68,7 @@ class Storage:
         *,
         writable: bool,
         cache_bytes: int = CACHE_BYTES,
+        clocks: Clocks = machine_clocks,
     ) -> None:
         self.directory = directory
         self.path = directory.root
@@ -74,7 +82,8 @@ class Storage:
         self._walk_lock = threading.Lock()
         self._is_collecting = False
         self._held: list[Point] = []
-        self.book = PointBook(directory, keyring)
+        self.guard = PointGuard(directory, keyring, clocks)
+        self.book = PointBook(directory, keyring, self.guard.commit_time)
         self.index = ChunkIndex(directory, keyring)
         self._pool: PackPool | None = None
         if writable:
@@ -176,9 +185,10 @@ class Storage:
         writable: bool = False,
         directory: StorageDirectory | None = None,
         cache_bytes: int = CACHE_BYTES,
+        clocks: Clocks = machine_clocks,
     ) -> "Storage":
         """Open a storage; writable takes its lock and clears up after a writer that died. `cache_bytes`
-        bounds the blocks that `reader` keeps.
+        bounds the blocks that `reader` keeps; `clocks` tells the time by which locks end.
 
         Raises StorageNotFound, StorageNewer, KeyMissing, WrongKey, StorageLocked, Damaged.
         """
@@ -191,7 +201,15 @@ class Storage:
                 # Again, now that nobody else can rotate the key.
                 unlocked = slots.settle(key)
             keyring = Keyring(unlocked.header, unlocked.roots)
-            return cls(place, unlocked.header.info, keyring, lock, writable=writable, cache_bytes=cache_bytes)
+            return cls(
+                place,
+                unlocked.header.info,
+                keyring,
+                lock,
+                writable=writable,
+                cache_bytes=cache_bytes,
+                clocks=clocks,
+            )
         except BaseException:
             lock.close()
             raise
@@ -286,6 +304,7 @@ class Storage:
             self.index.flush()
             point = self.book.write(draft)
             self.index.merge()
+            self.guard.note_time()
             return point
 
     # ---- upkeep ----
@@ -318,38 +337,122 @@ class Storage:
         """Check points (references as for `point`), or with None everything: structure, or with `read_data`
         every byte. Damage is reported, not raised."""
         names = None if points is None else [self.book.resolve(reference) for reference in points]
-        with self._walk_lock:
-            run = Verification(self, progress=progress, cancel=cancel or Cancel())
-            return run.run(names, read_data=read_data)
+        asked = cancel or Cancel()
+        with self._walking(asked):
+            return Verification(self, progress=progress, cancel=asked).run(names, read_data=read_data)
 
     def forget(self, points: Iterable[str]) -> list[str]:
         """Remove points (damaged ones too); their space is freed by the next collection. Returns their ids.
 
-        Raises NotFound, with nothing removed, if one of the references means none.
+        Raises, with nothing removed, NotFound if one of the references means none, PointLocked if one must
+        stay, Damaged when that cannot be told.
         """
         self._check_writable()
         names = list(dict.fromkeys(self.book.resolve(reference) for reference in points))
-        for name in names:
-            self.book.remove(name)
+        with self.guard.changing:
+            self.guard.check_removable(names)
+            self._remove(names)
         return names
 
+    def _remove(self, names: list[str]) -> None:
+        if names:
+            self.book.remove(names)
+            self.guard.forget(names)
+
+    def retain(
+        self,
+        object_name: str,
+        policy: RetentionPolicy,
+        *,
+        dry_run: bool = False,
+        not_after: datetime | None = None,
+        keep: Iterable[str] = (),
+        broken: Iterable[str] = (),
+    ) -> RetainReport:
+        """Remove what a policy lets go of an object's points. Locked ones stay; so do damaged ones, and those
+        in `keep`. `broken` are known not to be whole: the newest whole point always stays.
+
+        `not_after`: what another clock says; the earlier of it and the storage's time counts. Raises Damaged
+        when the locks cannot be read.
+        """
+        self._check_writable()
+        with self.guard.changing:
+            time = self.guard.time()
+            now = time.now if not_after is None else min(time.now, not_after)
+            points = self.points(object_name)
+            report = retain.decide(
+                points, self.guard.locks(), policy, now, kept=set(keep), broken=set(broken)
+            )
+            report.is_clock_doubtful = time.is_doubtful
+            if not dry_run:
+                self._remove(report.removed)
+                self.guard.note_time()
+        return report
+
+    # ---- locks ----
+
+    def lock(self, reference: str, until: datetime) -> PointLock:
+        """Keep a point from being removed until then, by the storage's time. Durable on return.
+
+        Raises NotFound, BadInput for a time that has passed, LockShortened.
+        """
+        self._check_writable()
+        return self.guard.extend(self.book.resolve(reference), until)
+
+    def put_hold(self, reference: str, is_held: bool) -> PointLock:
+        """Put a point under legal hold, or release it. Durable on return. Raises NotFound."""
+        self._check_writable()
+        return self.guard.put_hold(self.book.resolve(reference), is_held)
+
+    def accept_clock(self) -> datetime:
+        """Take the machine's clock for right, after it was set or after a long rest. Returns the time."""
+        self._check_writable()
+        return self.guard.accept_clock()
+
+    # ---- space ----
+
     def collect(
-        self, *, progress: ProgressSink = lambda _: None, cancel: Cancel | None = None
+        self,
+        *,
+        rate: RateLimit | None = None,
+        progress: ProgressSink = lambda _: None,
+        cancel: Cancel | None = None,
     ) -> CollectReport:
-        """Free the space of chunks that no point reaches. Safe beside sessions and readers of this process.
+        """Free the space of chunks that no point reaches. Safe beside sessions and readers of this process;
+        `rate` bounds the bytes read and written a second. What was done when it is cancelled stays done.
 
         Raises Damaged, with nothing removed, when a point cannot be read: forget it first.
         """
         self._check_writable()
-        with self._walk_lock:
+        asked = cancel or Cancel()
+        with self._walking(asked):
             with self._sessions_lock:
                 self._is_collecting = True
             try:
-                return Collection(self, progress=progress, cancel=cancel or Cancel()).run()
+                return Collection(self, rate=rate or RateLimit(), progress=progress, cancel=asked).run()
             finally:
                 with self._sessions_lock:
                     self._is_collecting = False
                     self._clear_touches()
+
+    @contextmanager
+    def _walking(self, cancel: Cancel) -> Iterator[None]:
+        """One walk at a time: they share the marks of the index."""
+        while not self._walk_lock.acquire(timeout=_LOOK_AGAIN_SECONDS):
+            cancel.check()
+        try:
+            yield
+        finally:
+            self._walk_lock.release()
+
+    def wants_collection(self) -> bool:
+        """True when points went since the last collection, or packs could not go then: something may be free.
+        Costs a listing of the points, no walk."""
+        try:
+            counts = self.live_counts()
+        except Damaged:
+            return True
+        return counts is None or counts.deferred_packs > 0 or not counts.points <= set(self.book.names())
 
     @contextmanager
     def hold(self, point: Point) -> Iterator[None]:
@@ -382,6 +485,8 @@ class Storage:
             data = (self.path / LIVE_NAME).read_bytes()
         except FileNotFoundError:
             return None
+        if is_outdated(data):
+            return None
         return decode_live(data, self.keyring.storage_id, self.keyring.record_key)
 
     def _live_bytes(self) -> int | None:
@@ -389,7 +494,7 @@ class Storage:
             counts = self.live_counts()
         except Damaged:
             return None
-        if counts is None or counts.points_digest != points_digest(self.book.names()):
+        if counts is None or counts.points != set(self.book.names()):
             return None
         rows = self.index.pack_rows().values()
         return sum(counts.packs.get(row.pack_id, (row.file_bytes, 0))[0] for row in rows)

@@ -5,6 +5,7 @@ same walk.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import compress
 
 from native import diskmap
 from native.err import NativeError
@@ -16,7 +17,9 @@ from vdrd.model.points import DiskRoot, Point
 from vdrd.model.progress import Cancel
 
 _NODES_PER_FETCH = 64
+_MARK_FRESH = 1
 _MARK_MISSING = 2
+_IS_FRESH = bytes(mark == _MARK_FRESH for mark in range(256))
 
 References = list[tuple[ChunkKind, bytes]]
 """Chunks that a chunk names: kind, ids back to back."""
@@ -68,15 +71,17 @@ class Walk:
         source: ChunkSource,
         *,
         on_damage: Callable[[bytes, Damaged], None],
-        on_data: Callable[[bytes], None] = lambda _: None,
+        on_data: Callable[[bytes], None] | None = None,
+        on_read: Callable[[int], None] = lambda _: None,
         cancel: Cancel,
     ) -> None:
-        """`on_damage` gets each chunk that is missing or wrong; `on_data` the ids of data chunks met
-        first."""
+        """`on_damage` gets each chunk that is missing or wrong; `on_data` the ids of data chunks met first;
+        `on_read` how many bytes of nodes were read."""
         self._index = index
         self._source = source
         self._on_damage = on_damage
         self._on_data = on_data
+        self._on_read = on_read
         self._cancel = cancel
         self.chunk_count = 0
         index.mark_begin()
@@ -87,30 +92,30 @@ class Walk:
             root = root_reference(point)
             if root is None:
                 continue
-            todo = [(root[0], chunk_id) for chunk_id in self._mark(*root)]
+            todo = [(root[0], chunk_id) for chunk_id in split_ids(self._mark(*root))]
             while todo:
                 self._cancel.check()
                 batch, todo = todo[-_NODES_PER_FETCH:], todo[:-_NODES_PER_FETCH]
                 for kind, ids in self._open(batch):
                     fresh = self._mark(kind, ids)
-                    if kind is ChunkKind.DATA:
-                        self._on_data(b"".join(fresh))
-                    else:
-                        todo += [(kind, chunk_id) for chunk_id in fresh]
+                    if kind is not ChunkKind.DATA:
+                        todo += [(kind, chunk_id) for chunk_id in split_ids(fresh)]
+                    elif self._on_data is not None:
+                        self._on_data(fresh)
 
-    def _mark(self, kind: ChunkKind, ids: bytes) -> list[bytes]:
-        """Those that were not met before. Missing ones are told and left out."""
-        fresh = []
-        for chunk_id, mark in zip(split_ids(ids), self._index.mark(ids), strict=True):
-            if mark == _MARK_MISSING:
-                name = f"chunk {chunk_id.hex()}"
-                self._on_damage(
-                    chunk_id, Damaged(what=name, reason=f"it is in no pack ({kind.name.lower()})")
-                )
-            elif mark:
-                fresh.append(chunk_id)
-        self.chunk_count += len(fresh)
-        return fresh
+    def _mark(self, kind: ChunkKind, ids: bytes) -> bytes:
+        """Those that were not met before; of data chunks only where somebody wants them. Missing ones are
+        told and left out."""
+        marks = self._index.mark(ids)
+        self.chunk_count += marks.count(_MARK_FRESH)
+        if marks.count(_MARK_MISSING):
+            for chunk_id, mark in zip(split_ids(ids), marks, strict=True):
+                if mark == _MARK_MISSING:
+                    reason = f"it is in no pack ({kind.name.lower()})"
+                    self._on_damage(chunk_id, Damaged(what=f"chunk {chunk_id.hex()}", reason=reason))
+        if kind is ChunkKind.DATA and self._on_data is None:
+            return b""
+        return b"".join(compress(split_ids(ids), marks.translate(_IS_FRESH)))
 
     def _open(self, batch: list[tuple[ChunkKind, bytes]]) -> References:
         named: References = []
@@ -119,6 +124,7 @@ class Walk:
         ):
             if plain is None:
                 continue
+            self._on_read(len(plain))
             try:
                 named += references(kind, plain)
             except Damaged as error:

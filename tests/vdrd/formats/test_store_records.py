@@ -106,7 +106,7 @@ def test_index_head_comes_back_as_it_was_written() -> None:
 
 
 def test_live_counts_come_back_as_they_were_written() -> None:
-    counts = live.LiveCounts(ID, {bytes([i]) * 16: (i, i + 1) for i in range(100)})
+    counts = live.LiveCounts({bytes([i]) * 16: (i, i + 1) for i in range(100)}, frozenset({ID.hex()}), 3)
     data = live.encode_live(counts, ID, KEY)
     assert live.decode_live(data, ID, KEY) == counts
     with pytest.raises(Damaged, match="MAC"):
@@ -220,7 +220,7 @@ PARSERS: dict[str, tuple[bytes, Callable[[bytes], Any]]] = {
         lambda data: point.decode_point(data, POINT_ID, ID, point_keys(Algorithm.NONE)),
     ),
     "live": (
-        live.encode_live(live.LiveCounts(ID, {ID: (1, 2)}), ID, KEY),
+        live.encode_live(live.LiveCounts({ID: (1, 2)}, frozenset({ID.hex()})), ID, KEY),
         lambda data: live.decode_live(data, ID, KEY),
     ),
     "storage": (

@@ -4,7 +4,8 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta, tzinfo
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,10 @@ from vdrd.model.errors import (
     WrongKey,
 )
 from vdrd.model.progress import Cancel
+from vdrd.model.storage_time import ClockReading
 from vdrd.store import Encryption, KeyMaterial, Storage
 from vdrd.store.directory import StorageDirectory
+from vdrd.store.guard import machine_clocks
 
 SIZES = [1, 65536, 65537, 3_000_001, (16 << 20) + 5]
 
@@ -200,7 +203,7 @@ def test_chunks_past_the_limit_are_indexed_before_the_commit(
 
 
 def test_latest_point_after_the_clock_was_set_back_is_the_one_committed_last(
-    storage_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    storage_path: Path, tmp_path: Path
 ) -> None:
     image = tmp_path / "disk.img"
     image.write_bytes(b"old")
@@ -208,17 +211,15 @@ def test_latest_point_after_the_clock_was_set_back_is_the_one_committed_last(
         first = back_up(storage, image)
     image.write_bytes(b"new")
 
-    class Yesterday(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:
-            return datetime.now(tz) - timedelta(days=1)
+    def yesterday() -> ClockReading:
+        reading = machine_clocks()
+        return replace(reading, wall=reading.wall - timedelta(days=1))
 
-    monkeypatch.setattr("vdrd.store.points.datetime", Yesterday)
-    with Storage.open(storage_path, key=KEY, writable=True) as storage:
+    with Storage.open(storage_path, key=KEY, writable=True, clocks=yesterday) as storage:
         second = back_up(storage, image)
         assert disk_bytes(storage, storage.point("disk@latest")) == b"new"
         assert storage.points("disk") == [first, second]
-    assert second.time < first.time
+    assert first.time - timedelta(seconds=1) < second.time < first.time + timedelta(hours=1)
 
 
 def test_point_file_with_the_greatest_name_does_not_hinder_a_commit(

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vdrd.model.errors import BadInput
+from vdrd.model.rate import RateLimit, RateUnusable
 from vdrd.net.address import Address, AddressUnreadable
-from vdrd.net.rate import RateLimit, RateUnusable
 
 
 class Time:
