@@ -195,3 +195,54 @@ def test_export_of_a_cache_in_use_is_refused(
     done = vdr("store", "export", *arguments, "--nfs", "127.7.0.2", *PORTS)
     assert done.returncode == 5
     assert "another process has it open" in done.stderr
+
+
+def test_export_over_nbd_serves_every_point_and_keeps_writes(
+    vdr: Vdr, export: Callable[..., Exporter], storage_dir: Path, stored: Path, tmp_path: Path
+) -> None:
+    ids = [point["id"] for point in json.loads(vdr("store", "points", storage_dir, "--json").stdout)]
+    arguments = [storage_dir, *ids, "--nbd", f"{ADDRESS}:12809", "--writable", "--cache", tmp_path / "cache"]
+    running = export(*arguments)
+    urls = [running.line() for _ in ids]
+    assert urls == [f"nbd://{ADDRESS}:12809/{name}" for name in ids]
+    copy = tmp_path / "copy"
+    subprocess.run(["nbdcopy", urls[1], copy], check=True, timeout=60)
+    assert copy.read_bytes() == stored.read_bytes()
+    write = ["qemu-io", "-f", "raw", "-c", "write -P 7 1M 64k", "-c", "flush", urls[1]]
+    subprocess.run(write, check=True, capture_output=True, timeout=60)
+    assert running.stop(signal.SIGKILL) == -signal.SIGKILL
+    again = export(*arguments)
+    again.line()
+    subprocess.run(["nbdcopy", again.line(), copy], check=True, timeout=60)
+    assert copy.read_bytes()[1 << 20 :][:65536] == b"\x07" * 65536
+    assert again.stop() == 0
+
+
+def test_export_over_both_protocols_shows_one_what_the_other_wrote(
+    export: Callable[..., Exporter], storage_dir: Path, stored: Path, tmp_path: Path
+) -> None:
+    nfs = ["--nfs", ADDRESS, *PORTS, "--portmap-port", "none"]
+    running = export(storage_dir, "d@latest", *nfs, "--nbd", f"{ADDRESS}:12809", "--writable")
+    nfs_url, nbd_url = running.line(), running.line()
+    write = ["qemu-io", "-f", "raw", "-c", "write -P 7 1M 64k", "-c", "flush", nbd_url]
+    subprocess.run(write, check=True, capture_output=True, timeout=60)
+    assert fetch(nfs_url, tmp_path / "found")[1 << 20 :][:65536] == b"\x07" * 65536
+    assert running.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "needs an address to listen on"),
+        (["--nbd", "nowhere"], "is not ADDRESS:PORT"),
+        (["--nbd", "127.0.0.1", "--tls-key", "key.pem"], "need --tls-certificate"),
+        (["--nfs", "127.0.0.1", "--tls-certificate", "c.pem"], "NFS has no TLS"),
+        (["--nbd", "127.0.0.1:0", "--tls-certificate", "missing.pem"], "missing.pem cannot be read"),
+    ],
+)
+def test_export_refuses_what_does_not_fit(
+    vdr: Vdr, storage_dir: Path, stored: Path, arguments: list[str], reason: str
+) -> None:
+    done = vdr("store", "export", storage_dir, "d@latest", *arguments)
+    assert done.returncode == 2
+    assert reason in done.stderr

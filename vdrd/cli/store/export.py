@@ -1,4 +1,4 @@
-"""`vdr store export`: serve the disks of points over NFS, without any server."""
+"""`vdr store export`: serve the disks of points over NFS and NBD, without any server."""
 
 import argparse
 import logging
@@ -17,11 +17,12 @@ from vdrd.model.points import DiskRoot, Point
 if TYPE_CHECKING:
     from fuse_nfs.export import Export
     from fuse_nfs.listen import ListenAddress
+    from fuse_nfs.nbd import NbdAddress
     from vdrd.disk.source import NativeDisk
     from vdrd.store import Storage
 
 NAME = "export"
-HELP = "serve the disks of points over NFS, to boot or mount them at once"
+HELP = "serve the disks of points over NFS or NBD, to boot or mount them at once"
 
 _PORT_MAX = 65535
 _CACHE_BYTES = 256 << 20
@@ -36,9 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "points", metavar="POINT", nargs="+", help="id, a unique beginning of it, or OBJECT@latest"
     )
-    parser.add_argument(
-        "--nfs", metavar="ADDRESS", required=True, help="IP address of this machine to listen on"
-    )
+    parser.add_argument("--nfs", metavar="ADDRESS", help="IP address of this machine to listen on")
+    parser.add_argument("--nbd", metavar="ADDRESS[:PORT]", help="the same for NBD; port 10809")
     parser.add_argument("--nfs-port", metavar="N", type=_port, default=2049, help="2049")
     parser.add_argument("--mount-port", metavar="N", type=_port, default=20048, help="20048")
     parser.add_argument(
@@ -55,6 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="who may use it; default: this machine and the network of ADDRESS",
     )
+    parser.add_argument(
+        "--tls-certificate", metavar="FILE", type=Path, help="PEM with its chain: NBD clients must talk TLS"
+    )
+    parser.add_argument("--tls-key", metavar="FILE", type=Path, help="its key; default: in the same file")
+    parser.add_argument(
+        "--tls-client-ca", metavar="FILE", type=Path, help="authority that must have signed every client"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,12 +70,14 @@ def run(args: argparse.Namespace) -> int:
 
     from fuse_nfs.clients import default_clients
     from fuse_nfs.export import parse_clients
-    from fuse_nfs.listen import ListenAddress
     from fuse_nfs.session import opened_export
 
+    nfs, nbd = _listen_addresses(args)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
-    clients = parse_clients(args.client) or default_clients(args.nfs)
-    listen = ListenAddress(args.nfs, args.nfs_port, args.mount_port, args.portmap_port)
+    clients = parse_clients(args.client)
+    if not clients:
+        hosts = [address.host for address in (nfs, nbd) if address is not None]
+        clients = tuple(dict.fromkeys(network for host in hosts for network in default_clients(host)))
     with ExitStack() as stack:
         storage = stack.enter_context(open_storage(args, cache_bytes=_CACHE_BYTES))
         points = _disk_points(storage, args.points)
@@ -86,21 +95,53 @@ def run(args: argparse.Namespace) -> int:
             )
             for point in points
         ]
-        trio.run(_serve, listen, exports, cache)
+        trio.run(_serve, nfs, nbd, exports, cache)
     return ExitCode.DONE
 
 
-async def _serve(listen: "ListenAddress", exports: "list[Export]", cache: Path | None) -> None:
+def _listen_addresses(args: argparse.Namespace) -> "tuple[ListenAddress | None, NbdAddress | None]":
+    """Where to listen for NFS and NBD. Raises BadInput."""
+    from fuse_nfs.listen import ListenAddress
+    from fuse_nfs.nbd import NbdAddress, parse_nbd_address
+    from native.nbd import TlsFiles
+
+    if args.nfs is None and args.nbd is None:
+        raise BadInput(what="export needs an address to listen on: --nfs ADDRESS, --nbd ADDRESS:PORT or both")
+    certificate = args.tls_certificate
+    if certificate is None and (args.tls_key or args.tls_client_ca):
+        raise BadInput(what="--tls-key and --tls-client-ca need --tls-certificate")
+    if certificate is not None and args.nbd is None:
+        raise BadInput(what="--tls-certificate needs --nbd: NFS has no TLS here")
+    nfs = nbd = None
+    if args.nfs is not None:
+        nfs = ListenAddress(args.nfs, args.nfs_port, args.mount_port, args.portmap_port)
+    if args.nbd is not None:
+        files = certificate and TlsFiles(certificate, args.tls_key or certificate, args.tls_client_ca)
+        nbd = NbdAddress(*parse_nbd_address(args.nbd), tls=files)
+    return nfs, nbd
+
+
+async def _serve(
+    nfs: "ListenAddress | None", nbd: "NbdAddress | None", exports: "list[Export]", cache: Path | None
+) -> None:
     import trio
 
+    from fuse_nfs.nbd import serve_nbd
     from fuse_nfs.server import serve_exports
 
     async with AsyncExitStack() as stack:
         stops = stack.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
-        server = await stack.enter_async_context(serve_exports(listen, space_path=cache))
+        nfs_server = nbd_server = None
+        if nfs is not None:
+            nfs_server = await stack.enter_async_context(serve_exports(nfs, space_path=cache))
+        if nbd is not None:
+            nbd_server = await stack.enter_async_context(serve_nbd(nbd))
         for export in exports:
-            print(server.add(export), flush=True)
-            print(f"on Linux: {server.mount_command(export.name)}", file=sys.stderr, flush=True)
+            if nfs_server:
+                print(nfs_server.add(export), flush=True)
+                print(f"on Linux: {nfs_server.mount_command(export.name)}", file=sys.stderr, flush=True)
+            if nbd_server:
+                print(nbd_server.add(export), flush=True)
         async for number in stops:
             print(f"stopping: {signal.Signals(number).name}", file=sys.stderr)
             return
