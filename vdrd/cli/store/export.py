@@ -71,13 +71,15 @@ def run(args: argparse.Namespace) -> int:
     from fuse_nfs.clients import default_clients
     from fuse_nfs.export import parse_clients
     from fuse_nfs.session import opened_export
+    from native.nfs import NETWORKS_MAX
 
     nfs, nbd = _listen_addresses(args)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
     clients = parse_clients(args.client)
     if not clients:
         hosts = [address.host for address in (nfs, nbd) if address is not None]
-        clients = tuple(dict.fromkeys(network for host in hosts for network in default_clients(host)))
+        found = dict.fromkeys(network for host in hosts for network in default_clients(host))
+        clients = tuple(found)[:NETWORKS_MAX]
     with ExitStack() as stack:
         storage = stack.enter_context(open_storage(args, cache_bytes=_CACHE_BYTES))
         points = _disk_points(storage, args.points)
