@@ -1,5 +1,27 @@
 """Calls of consoles, REST clients and the CLI. `from schemas import api`, then `api.JobCreate`."""
 
+from schemas.api.alerts import AlertAcknowledge as AlertAcknowledge
+from schemas.api.alerts import AlertClose as AlertClose
+from schemas.api.alerts import AlertCounts as AlertCounts
+from schemas.api.alerts import AlertCountsReply as AlertCountsReply
+from schemas.api.alerts import AlertInfo as AlertInfo
+from schemas.api.alerts import AlertList as AlertList
+from schemas.api.alerts import AlertPage as AlertPage
+from schemas.api.alerts import AlertsChanged as AlertsChanged
+from schemas.api.alerts import ChannelCreate as ChannelCreate
+from schemas.api.alerts import ChannelDelete as ChannelDelete
+from schemas.api.alerts import ChannelEdit as ChannelEdit
+from schemas.api.alerts import ChannelInfo as ChannelInfo
+from schemas.api.alerts import ChannelList as ChannelList
+from schemas.api.alerts import ChannelPage as ChannelPage
+from schemas.api.alerts import ChannelSettings as ChannelSettings
+from schemas.api.alerts import ChannelTest as ChannelTest
+from schemas.api.alerts import DeliveryInfo as DeliveryInfo
+from schemas.api.alerts import DeliveryList as DeliveryList
+from schemas.api.alerts import DeliveryPage as DeliveryPage
+from schemas.api.alerts import MailSettings as MailSettings
+from schemas.api.alerts import ServiceSettings as ServiceSettings
+from schemas.api.alerts import WebhookSettings as WebhookSettings
 from schemas.api.calls import CALLS as CALLS
 from schemas.api.calls import Call as Call
 from schemas.api.calls import CallReply as CallReply
@@ -117,7 +139,11 @@ from schemas.api.values import PageRequest as PageRequest
 from schemas.api.values import PathText as PathText
 from schemas.api.values import Time as Time
 from schemas.api.words import OPEN_STATES as OPEN_STATES
+from schemas.api.words import AlertKind as AlertKind
+from schemas.api.words import AlertLevel as AlertLevel
+from schemas.api.words import AlertState as AlertState
 from schemas.api.words import BackupType as BackupType
+from schemas.api.words import DeliveryState as DeliveryState
 from schemas.api.words import Encryption as Encryption
 from schemas.api.words import LinkMode as LinkMode
 from schemas.api.words import LogLevel as LogLevel

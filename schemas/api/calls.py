@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from msgspec import Raw
 
-from schemas.api import hosts, jobs, points, runs, sessions, storages, users
+from schemas.api import alerts, hosts, jobs, points, runs, sessions, storages, users
 from schemas.api.values import Done, Message
 from schemas.api.words import Permission
 
@@ -171,6 +171,38 @@ CALLS: dict[str, CallType] = {
             "Serves a point as a disk",
         ),
         _change("export.stop", points.ExportStop, Done, _P.EXPORTS_MANAGE, "Ends an export"),
+        _read("alert.list", alerts.AlertList, alerts.AlertPage, _P.ALERTS_READ, "Lists alerts"),
+        _read("alert.counts", alerts.AlertCounts, alerts.AlertCountsReply, _P.ALERTS_READ, "Counts alerts"),
+        _change(
+            "alert.acknowledge",
+            alerts.AlertAcknowledge,
+            alerts.AlertsChanged,
+            _P.ALERTS_HANDLE,
+            "Takes alerts on",
+        ),
+        _change("alert.close", alerts.AlertClose, alerts.AlertsChanged, _P.ALERTS_HANDLE, "Closes alerts"),
+        _read(
+            "channel.list",
+            alerts.ChannelList,
+            alerts.ChannelPage,
+            _P.CHANNELS_MANAGE,
+            "Lists the channels alerts are sent through",
+        ),
+        _change(
+            "channel.create", alerts.ChannelCreate, alerts.ChannelInfo, _P.CHANNELS_MANAGE, "Makes a channel"
+        ),
+        _change(
+            "channel.edit", alerts.ChannelEdit, alerts.ChannelInfo, _P.CHANNELS_MANAGE, "Changes a channel"
+        ),
+        _change("channel.delete", alerts.ChannelDelete, Done, _P.CHANNELS_MANAGE, "Deletes a channel"),
+        _change("channel.test", alerts.ChannelTest, Done, _P.CHANNELS_MANAGE, "Sends a test message"),
+        _read(
+            "delivery.list",
+            alerts.DeliveryList,
+            alerts.DeliveryPage,
+            _P.CHANNELS_MANAGE,
+            "Lists messages to people",
+        ),
         _read("user.list", users.UserList, users.UserPage, _P.USERS_READ, "Lists users"),
         _change("user.create", users.UserCreate, users.UserInfo, _P.USERS_MANAGE, "Makes a user"),
         _change("user.edit", users.UserEdit, users.UserInfo, _P.USERS_MANAGE, "Changes a user"),

@@ -60,6 +60,9 @@ class JobOptions(Message, frozen=True, kw_only=True):
     """Points kept per object; None keeps all."""
     keep_days: Annotated[int, Meta(ge=1)] | None = None
     """Age at which a point is forgotten; the newest always stays."""
+    alert_hours: Annotated[int, Meta(ge=1, le=10_000)] | None = None
+    """Hours without a success on a host after which an alert is opened; None: worked out from the
+    schedule."""
 
 
 class JobInfo(Message, frozen=True, kw_only=True):

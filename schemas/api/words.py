@@ -82,6 +82,54 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class AlertKind(StrEnum):
+    """What is wrong."""
+
+    RUN_FAILED = "run-failed"
+    """The latest run of a job on a host failed."""
+    RUN_WARNINGS = "run-warnings"
+    """The latest run of a job on a host could not read everything."""
+    NO_SUCCESS = "no-success"
+    """A job brought nothing home from a host for longer than it may."""
+    DAMAGE = "damage"
+    """The latest verification of a point failed."""
+    STORAGE_OFFLINE = "storage-offline"
+    STORAGE_SPACE = "storage-space"
+    """A storage's file system is nearly full."""
+    NODE_OFFLINE = "node-offline"
+    HOST_OFFLINE = "host-offline"
+    CERTIFICATE_ENDING = "certificate-ending"
+    """A machine did not renew its certificate, which ends soon."""
+    CHANNEL_FAILING = "channel-failing"
+    """Messages through a channel do not arrive."""
+
+
+class AlertLevel(StrEnum):
+    """How much an alert matters, least first."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class AlertState(StrEnum):
+    """Where an alert stands."""
+
+    OPEN = "open"
+    ACKNOWLEDGED = "acknowledged"
+    """Somebody looks after it."""
+    CLOSED = "closed"
+
+
+class DeliveryState(StrEnum):
+    """Where a message to people stands."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    FAILED = "failed"
+    """Given up after the last try."""
+
+
 class Permission(StrEnum):
     """A right a role may hold. Every call names the one it needs; the server alone decides."""
 
@@ -101,6 +149,10 @@ class Permission(StrEnum):
     POINTS_RESTORE = "points.restore"
     POINTS_DELETE = "points.delete"
     EXPORTS_MANAGE = "exports.manage"
+    ALERTS_READ = "alerts.read"
+    ALERTS_HANDLE = "alerts.handle"
+    """Acknowledge and close."""
+    CHANNELS_MANAGE = "channels.manage"
     USERS_READ = "users.read"
     USERS_MANAGE = "users.manage"
     AUDIT_READ = "audit.read"

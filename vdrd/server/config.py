@@ -58,5 +58,9 @@ class ServerConfig:
     events_kept: int = 10_000
     """Events kept in memory for consoles that poll: about five minutes of a very busy system, 10 MiB."""
 
+    host_offline_hours: float = 24.0
+    """How long a protected host may be away before an alert: notebooks sleep, and a job that waits in vain
+    for one fails anyway."""
+
     log_level: str = "info"
     """Least level written to the log: debug, info, warning or error."""

@@ -21,6 +21,7 @@ from vdrd.net.listen import LinkListener
 from vdrd.net.tls13 import Tls13Profile
 from vdrd.net.token import TokenBook
 from vdrd.server.accounts import Doorkeeper
+from vdrd.server.alarm import Alarm
 from vdrd.server.calls.points import forget
 from vdrd.server.clock import Clock, wall_clock_ms
 from vdrd.server.config import ServerConfig
@@ -28,6 +29,7 @@ from vdrd.server.desk import Desk
 from vdrd.server.director import Director
 from vdrd.server.events import Feed
 from vdrd.server.machines import AgentHandler
+from vdrd.server.messenger import Messenger
 from vdrd.server.passive import PassiveDialler
 from vdrd.server.passwords import Passwords
 from vdrd.server.peers import Peers
@@ -36,6 +38,7 @@ from vdrd.server.retention import expired
 from vdrd.server.scheduler import Scheduler
 from vdrd.server.services import Services
 from vdrd.server.setup import Foundation, issue_identity
+from vdrd.server.vault import Vault
 
 log = logging.getLogger(__name__)
 SOFTWARE = f"vdr-server {__version__}"
@@ -101,6 +104,7 @@ async def serve(
             await nursery.start(services.director.run)
             nursery.start_soon(services.scheduler.run)
             nursery.start_soon(services.passive.run)
+            nursery.start_soon(services.alarm.run)
             nursery.start_soon(_keep_certificate, services)
             real = await nursery.start(services.listener.serve, addresses)
             log.info("server started id=%s version=%s", services.server_id, __version__)
@@ -118,6 +122,8 @@ async def _assemble(
     peers, feed = Peers(), Feed(config.events_kept, clock)
     director = Director(catalog, peers, feed, config, clock)
     passwords = await trio.to_thread.run_sync(Passwords.make)
+    vault = await trio.to_thread.run_sync(Vault.at, config.state_directory / "vault.key")
+    messenger = Messenger(catalog, vault, clock)
     profile = Tls13Profile(foundation.credentials)
     announced = config.announce or config.listen[0]
     book = TokenBook(config.state_directory / "tokens.json")
@@ -153,6 +159,10 @@ async def _assemble(
         peers=peers,
         director=director,
         scheduler=Scheduler(catalog, director, clock),
+        messenger=messenger,
+        alarm=Alarm(
+            catalog, peers, feed, messenger, host_offline_hours=config.host_offline_hours, clock=clock
+        ),
         passwords=passwords,
         authority=foundation.authority,
         credentials=foundation.credentials,

@@ -10,10 +10,12 @@ from vdrd.net.credentials import Credentials
 from vdrd.net.enrol import EnrolDesk
 from vdrd.net.listen import LinkListener
 from vdrd.net.tls import TlsProfile
+from vdrd.server.alarm import Alarm
 from vdrd.server.clock import Clock
 from vdrd.server.config import ServerConfig
 from vdrd.server.director import Director
 from vdrd.server.events import Feed
+from vdrd.server.messenger import Messenger
 from vdrd.server.passive import PassiveDialler
 from vdrd.server.passwords import Passwords
 from vdrd.server.peers import Peers
@@ -33,6 +35,8 @@ class Services:
     peers: Peers
     director: Director
     scheduler: Scheduler
+    messenger: Messenger
+    alarm: Alarm
     passwords: Passwords
     authority: Authority
     credentials: Credentials
