@@ -204,3 +204,41 @@ def test_host_token_prints_command_to_copy(logged_in: Shell) -> None:
     assert logged_in.ok("host", "browse", "web-01", "/srv")["items"]
     code, _, err = logged_in.run("host", "disks", "files-02")
     assert (code, "offline" in err) == (ExitCode.UNREACHABLE, True)
+
+
+def test_alerts_are_listed_acknowledged_and_closed(logged_in: Shell) -> None:
+    listed = logged_in.ok("alert", "list")["items"]
+    assert {alert["state"] for alert in listed} <= {"open", "acknowledged"}
+    ident = next(alert["id"] for alert in listed if alert["state"] == "open")
+    assert logged_in.ok("alert", "acknowledge", ident) == {"count": 1}
+    assert logged_in.ok("alert", "close", ident, "unknown") == {"count": 1}
+    assert ident in [alert["id"] for alert in logged_in.ok("alert", "list", "--state", "closed")["items"]]
+    code, out, _ = logged_in.run("alert", "list")
+    assert code == ExitCode.DONE
+    assert "storage-space" in out
+
+
+def test_channels_are_made_tested_and_deleted(logged_in: Shell, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+    mail = ["--host", "smtp.example.com", "--sender", "vdr@example.com", "--to", "ops@example.com"]
+    made = logged_in.ok(
+        "channel", "add-mail", "ops", *mail, "--security", "tls", "--password-file", str(secret)
+    )
+    assert (made["settings"]["port"], made["settings"].get("password")) == (465, None)
+    logged_in.ok("channel", "add-webhook", "hook", "--url", "https://a.example", "--secret-file", str(secret))
+    logged_in.ok("channel", "add-service", "wecom-2", "--url-file", str(secret))
+    assert {"ops", "hook", "wecom-2"} <= {row["name"] for row in logged_in.ok("channel", "list")["items"]}
+    logged_in.ok("channel", "test", "hook")
+    logged_in.ok("channel", "delete", "hook")
+    code, _, err = logged_in.run("channel", "test", "hook")
+    assert (code, "channel not found: hook" in err) == (ExitCode.NOT_FOUND, True)
+    assert logged_in.run("channel", "deliveries", "--channel", "operators")[0] == ExitCode.DONE
+
+
+def test_channel_whose_secret_file_is_missing_is_not_made(logged_in: Shell, tmp_path: Path) -> None:
+    words = ["channel", "add-service", "nobody", "--url-file", str(tmp_path / "missing")]
+    code, _, err = logged_in.run(*words)
+    assert code == ExitCode.FAILED
+    assert "missing" in err
+    assert "nobody" not in {row["name"] for row in logged_in.ok("channel", "list")["items"]}

@@ -146,7 +146,7 @@ class Rest:
     # Things by name
 
     def find(self, what: str, text: str) -> Row:
-        """The host, job, storage, node or user of this name or id. Raises NotFound, Ambiguous."""
+        """The host, job, storage, node, user or channel of this name or id. Raises NotFound, Ambiguous."""
         matches = [row for row in self._each(f"/{what}s") if text in (row["id"], row["name"])]
         return _only(matches, what, text)
 
