@@ -11,6 +11,8 @@ _PATHS: Final = {
     "point": "M12 8v4l3 2M4.5 9A8 8 0 1 1 4 12M4 5v4h4",
     "recovery": "M13 3 5 14h6l-1 7 8-11h-6z",
     "run": "M8 5v14l11-7z",
+    "alert": "M6 16V11a6 6 0 1 1 12 0v5l2 2H4zM10 20.5h4",
+    "channel": "M4 11v3l10 4V6L4 10zM17 9a5 5 0 0 1 0 6M7 15v4h3v-3",
     "log": "M5 4h10l4 4v12H5zM14 4v5h5M8 13h8M8 16h5",
     "node": "M4 5h16v6H4zM4 13h16v6H4zM7.5 8h.01M7.5 16h.01",
     "storage": "M4 7c0-4 16-4 16 0s-16 4-16 0v10c0 4 16 4 16 0V7M4 12c0 4 16 4 16 0",

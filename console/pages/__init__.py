@@ -2,6 +2,7 @@
 
 from console.pages import (
     account,
+    alerts,
     door,
     exports,
     hosts,
@@ -29,6 +30,7 @@ PAGES = tuple(
         jobs,
         job_wizard,
         runs,
+        alerts,
         points,
         restores,
         exports,

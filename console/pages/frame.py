@@ -11,7 +11,7 @@ from quart import Response, make_response, redirect, render_template, request, u
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as AnyResponse
 
-from console.context import COOKIE, FORM_TOKEN, session, who, words
+from console.context import COOKIE, FORM_TOKEN, ask, session, who, words
 from console.rest.problem import status_of
 from console.shown import sentences
 from schemas import api
@@ -48,7 +48,11 @@ PLACES: tuple[tuple[str, tuple[Place, ...]], ...] = (
     ),
     (
         "monitor",
-        (Place("run", "/runs", api.Permission.JOBS_READ), Place("log", "/log", api.Permission.AUDIT_READ)),
+        (
+            Place("run", "/runs", api.Permission.JOBS_READ),
+            Place("alert", "/alerts", api.Permission.ALERTS_READ),
+            Place("log", "/log", api.Permission.AUDIT_READ),
+        ),
     ),
     (
         "infrastructure",
@@ -57,7 +61,13 @@ PLACES: tuple[tuple[str, tuple[Place, ...]], ...] = (
             Place("node", "/nodes", api.Permission.NODES_READ),
         ),
     ),
-    ("administration", (Place("user", "/users", api.Permission.USERS_READ),)),
+    (
+        "administration",
+        (
+            Place("user", "/users", api.Permission.USERS_READ),
+            Place("channel", "/channels", api.Permission.CHANNELS_MANAGE),
+        ),
+    ),
 )
 """Groups by what people think of."""
 
@@ -76,9 +86,13 @@ async def render(template: str, place: str = "", status: int = 200, **values: An
         if (shown := [line for line in lines if line.permission in permissions])
     ]
     notice = request.cookies.get(NOTICE_COOKIE, "")
+    counts = None
+    if api.Permission.ALERTS_READ in permissions:
+        counts = await ask(api.AlertCounts(), api.AlertCountsReply)
     page = await render_template(
         template,
         user=user,
+        alert_counts=counts,
         place=place,
         places=places,
         thumb_places=THUMB_PLACES,

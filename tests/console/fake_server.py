@@ -11,6 +11,7 @@ import msgspec
 
 from console.link import call_of
 from schemas import api
+from tests.console.fake_alerts import FakeAlerts
 from vdrd.model.errors import (
     BadArgument,
     Conflict,
@@ -38,10 +39,11 @@ def _id(text: str) -> str:
     return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]}"
 
 
-class FakeServer:
+class FakeServer(FakeAlerts):
     """Implements the console's `ServerCalls`."""
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        super().__init__()
         self.now = now
         self.is_connected = True
         self.is_reachable = True
@@ -740,6 +742,7 @@ def _entries(path: str) -> list[api.FileEntry]:
 
 def populate(server: FakeServer) -> None:
     """A small company, for pictures: some hosts protected, one at risk, one not."""
+    server.populate_alerts()
     now = server.now()
     storage = server.add_storage("main")
     server.add_storage(

@@ -108,6 +108,9 @@ def addresses(site: Site) -> list[str]:
             "/nodes",
             "/users",
             "/log",
+            "/alerts",
+            "/channels",
+            "/channels/new",
             "/api",
         ],
     ]

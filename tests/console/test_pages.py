@@ -25,6 +25,13 @@ PAGES = (
     "/users/new",
     "/account",
     "/log",
+    "/alerts",
+    "/alerts?state=closed",
+    "/alerts?level=info",
+    "/channels",
+    "/channels/new",
+    "/channels/new?kind=webhook",
+    "/channels/new?kind=service",
     "/api",
     "/search?q=web",
 )
@@ -51,6 +58,7 @@ def every_page(world: World) -> list[str]:
         f"/storages/{storage}",
         f"/storages/{storage}/detach",
         f"/users/{user}",
+        *(f"/channels/{channel}" for channel in server.channels),
         *(f"/jobs/{job}/edit?step={s}" for s in ("what", "when", "check")),
     ]
 
