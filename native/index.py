@@ -10,6 +10,7 @@ from native.err import NativeError, check
 ID_BYTES = 32
 ENTRY_BYTES: int = lib.VDR_INDEX_ENTRY_BYTES
 NO_PACK: int = lib.VDR_INDEX_NO_PACK
+PLANES: int = lib.VDR_INDEX_PLANES
 PLACE_BYTES = 16
 """A place as it lies in memory: `<IIII` pack, offset, stored bytes, plain bytes."""
 
@@ -122,15 +123,24 @@ class Index:
         """Entries in all segments."""
         return int(lib.vdr_index_segment_entries(self.handle))
 
-    def mark_begin(self) -> None:
+    def mark_begin(self, plane: int = 0) -> None:
         """Forget earlier marks."""
-        lib.vdr_index_mark_begin(self.handle)
+        lib.vdr_index_mark_begin(self.handle, _plane(plane))
 
-    def mark(self, ids: Buffer) -> bytearray:
+    def mark(self, ids: Buffer, plane: int = 0) -> bytearray:
         """Mark chunks as alive: 0 marked before, 1 marked now, 2 missing."""
         id_array = buffer.readable(ids)
         out = bytearray(len(id_array) // ID_BYTES)
-        check(lib.vdr_index_mark(self.handle, id_array, len(out), buffer.writable(out)), "index mark")
+        array = buffer.writable(out)
+        check(lib.vdr_index_mark(self.handle, _plane(plane), id_array, len(out), array), "index mark")
+        return out
+
+    def unmarked(self, ids: Buffer, plane: int = 0) -> bytearray:
+        """1 where a chunk is there and has no mark. Marks nothing."""
+        id_array = buffer.readable(ids)
+        out = bytearray(len(id_array) // ID_BYTES)
+        array = buffer.writable(out)
+        check(lib.vdr_index_unmarked(self.handle, _plane(plane), id_array, len(out), array), "index mark")
         return out
 
     def usage(self) -> list[tuple[int, int]]:
@@ -148,6 +158,12 @@ class Index:
             lib.vdr_index_marked(self.handle, pack, id_array, len(out), buffer.writable(out)), "index marked"
         )
         return out
+
+
+def _plane(plane: int) -> int:
+    if not 0 <= plane < PLANES:
+        raise ValueError(f"there are {PLANES} planes of marks, not {plane + 1}")
+    return plane
 
 
 __all__ = ["ENTRY_BYTES", "ID_BYTES", "NO_PACK", "PLACE_BYTES", "Index", "NativeError"]

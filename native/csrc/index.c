@@ -25,7 +25,7 @@ typedef struct {
     uint8_t id[32];
     vdr_place place; /* pack == VDR_INDEX_NO_PACK: the slot is free */
     uint8_t touched;
-    uint8_t marked;
+    uint8_t marked; /* one bit a plane */
 } table_slot;
 
 typedef struct {
@@ -37,7 +37,7 @@ typedef struct {
     uint32_t *packs;
     size_t pack_count;
     uint8_t *touched; /* one bit an entry */
-    uint8_t *marked;
+    uint8_t *marked[VDR_INDEX_PLANES];
 } segment;
 
 struct vdr_index {
@@ -139,7 +139,7 @@ static table_slot *table_slot_of(const vdr_index *index, const uint8_t *id) {
     return &index->table[slot];
 }
 
-static void carry_flags(vdr_index *index, const uint8_t *id, bool touched, bool marked);
+static void carry_flags(vdr_index *index, const uint8_t *id, bool touched, uint8_t marked);
 
 /* Rehash without the entries of dropped packs; what was known about those goes to where the chunk stands now. */
 static int table_resize(vdr_index *index, size_t wanted, const uint8_t *drop, size_t drop_count) {
@@ -243,7 +243,14 @@ static bool bit_set(uint8_t *bits, uint64_t i) {
     return __atomic_fetch_or(&bits[i / 8], bit, __ATOMIC_RELAXED) & bit;
 }
 
-static void carry_flags(vdr_index *index, const uint8_t *id, bool touched, bool marked) {
+static uint8_t marks_at(const segment *s, uint64_t position) {
+    uint8_t marked = 0;
+    for (uint32_t plane = 0; plane < VDR_INDEX_PLANES; plane++)
+        marked |= (uint8_t)(bit_get(s->marked[plane], position) << plane);
+    return marked;
+}
+
+static void carry_flags(vdr_index *index, const uint8_t *id, bool touched, uint8_t marked) {
     hit h;
     if (!(touched || marked) || !lookup(index, id, &h)) return;
     if (h.slot) {
@@ -251,7 +258,8 @@ static void carry_flags(vdr_index *index, const uint8_t *id, bool touched, bool 
         h.slot->marked |= marked;
     } else {
         if (touched) bit_set(h.segment->touched, h.position);
-        if (marked) bit_set(h.segment->marked, h.position);
+        for (uint32_t plane = 0; plane < VDR_INDEX_PLANES; plane++)
+            if (marked >> plane & 1) bit_set(h.segment->marked[plane], h.position);
     }
 }
 
@@ -273,7 +281,7 @@ static void segment_release(segment *s) {
     if (s->map != MAP_FAILED) munmap(s->map, s->map_bytes);
     free(s->packs);
     free(s->touched);
-    free(s->marked);
+    for (uint32_t plane = 0; plane < VDR_INDEX_PLANES; plane++) free(s->marked[plane]);
 }
 
 void vdr_index_close(vdr_index *index) {
@@ -354,9 +362,11 @@ int64_t vdr_index_segment_add(vdr_index *index, int fd, uint64_t entries_offset,
     segment s = {.map_bytes = bytes, .count = count, .pack_count = pack_count};
     s.packs = malloc((pack_count ? pack_count : 1) * sizeof *s.packs);
     s.touched = calloc(bits_bytes(count), 1);
-    s.marked = calloc(bits_bytes(count), 1);
+    bool has_marks = true;
+    for (uint32_t plane = 0; plane < VDR_INDEX_PLANES; plane++)
+        has_marks &= (s.marked[plane] = calloc(bits_bytes(count), 1)) != NULL;
     s.map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
-    if (s.map == MAP_FAILED || !s.packs || !s.touched || !s.marked) {
+    if (s.map == MAP_FAILED || !s.packs || !s.touched || !has_marks) {
         int error = s.map == MAP_FAILED ? VDR_E_IO : VDR_E_MEMORY, saved = errno;
         segment_release(&s);
         errno = saved;
@@ -394,7 +404,7 @@ int vdr_index_segment_drop(vdr_index *index, int64_t handle) {
         memmove(&index->segments[i], &index->segments[i + 1], (index->segment_count - i - 1) * sizeof(segment));
         index->segment_count--;
         for (uint64_t p = 0; p < gone.count; p++)
-            carry_flags(index, entry_at(&gone, p), bit_get(gone.touched, p), bit_get(gone.marked, p));
+            carry_flags(index, entry_at(&gone, p), bit_get(gone.touched, p), marks_at(&gone, p));
         segment_release(&gone);
         result = VDR_OK;
         break;
@@ -597,23 +607,39 @@ int64_t vdr_index_segment_entries(vdr_index *index) {
 
 /* ---- marking ---- */
 
-void vdr_index_mark_begin(vdr_index *index) {
+void vdr_index_mark_begin(vdr_index *index, uint32_t plane) {
     pthread_rwlock_wrlock(&index->lock);
     for (size_t i = 0; i < index->segment_count; i++)
-        memset(index->segments[i].marked, 0, bits_bytes(index->segments[i].count));
-    for (size_t i = 0; i < index->table_slots; i++) index->table[i].marked = 0;
+        memset(index->segments[i].marked[plane], 0, bits_bytes(index->segments[i].count));
+    for (size_t i = 0; i < index->table_slots; i++) index->table[i].marked &= (uint8_t)~(1u << plane);
     pthread_rwlock_unlock(&index->lock);
 }
 
-int64_t vdr_index_mark(vdr_index *index, const uint8_t *ids, size_t count, uint8_t *fresh) {
+int64_t vdr_index_mark(vdr_index *index, uint32_t plane, const uint8_t *ids, size_t count, uint8_t *fresh) {
+    uint8_t bit = (uint8_t)(1u << plane);
     pthread_rwlock_rdlock(&index->lock);
     int64_t total = 0;
     for (size_t i = 0; i < count; i++) {
         hit h;
         if (!lookup(index, ids + 32 * i, &h)) fresh[i] = 2;
-        else if (h.slot) fresh[i] = !__atomic_exchange_n(&h.slot->marked, 1, __ATOMIC_RELAXED);
-        else fresh[i] = !bit_set(h.segment->marked, h.position);
+        else if (h.slot) fresh[i] = !(__atomic_fetch_or(&h.slot->marked, bit, __ATOMIC_RELAXED) & bit);
+        else fresh[i] = !bit_set(h.segment->marked[plane], h.position);
         total += fresh[i] == 1;
+    }
+    pthread_rwlock_unlock(&index->lock);
+    return total;
+}
+
+int64_t vdr_index_unmarked(vdr_index *index, uint32_t plane, const uint8_t *ids, size_t count, uint8_t *unmarked) {
+    pthread_rwlock_rdlock(&index->lock);
+    int64_t total = 0;
+    for (size_t i = 0; i < count; i++) {
+        hit h;
+        unmarked[i] = 0;
+        if (!lookup(index, ids + 32 * i, &h)) continue;
+        if (h.slot) unmarked[i] = !(h.slot->marked >> plane & 1);
+        else unmarked[i] = !bit_get(h.segment->marked[plane], h.position);
+        total += unmarked[i];
     }
     pthread_rwlock_unlock(&index->lock);
     return total;
@@ -627,7 +653,7 @@ int64_t vdr_index_usage(vdr_index *index, uint64_t *live_bytes, uint32_t *live_c
     for (size_t i = 0; i < index->segment_count; i++) {
         const segment *s = &index->segments[i];
         for (uint64_t p = 0; p < s->count; p++) {
-            if (!bit_get(s->marked, p)) continue;
+            if (!bit_get(s->marked[0], p)) continue;
             vdr_place place;
             entry_place(index, s, entry_at(s, p), &place);
             if (place.pack >= pack_count) continue;
@@ -654,7 +680,7 @@ int64_t vdr_index_marked(vdr_index *index, uint32_t pack, const uint8_t *ids, si
         hit h;
         live[i] = 0;
         if (lookup(index, ids + 32 * i, &h) && h.place.pack == pack)
-            live[i] = h.slot ? 1 : bit_get(h.segment->marked, h.position);
+            live[i] = h.slot ? 1 : bit_get(h.segment->marked[0], h.position);
         total += live[i];
     }
     pthread_rwlock_unlock(&index->lock);

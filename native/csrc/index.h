@@ -14,6 +14,7 @@ enum {
     VDR_INDEX_ID_BYTES = 32,
     VDR_INDEX_PACK_ID_BYTES = 16,
     VDR_INDEX_ENTRY_BYTES = 48,       /* id 32, pack u32, offset u32, stored bytes u32, plain bytes u32 */
+    VDR_INDEX_PLANES = 3,             /* sets of marks: who is alive, and what belongs to whom */
     VDR_INDEX_NO_PACK = 0xffffffff,   /* a place whose pack is this is no place */
 };
 
@@ -73,11 +74,13 @@ int64_t vdr_index_table_drop(vdr_index *index, const uint8_t *flags, size_t pack
 int64_t vdr_index_table_count(vdr_index *index);
 int64_t vdr_index_segment_entries(vdr_index *index);
 
-/* Marking what is alive. begin() forgets earlier marks. mark() says for each id: 0 marked before, 1 marked now, 2 missing.
- * usage() adds up, per pack number, the marked records and their bytes (56-byte record headers included); what stands in the
+/* Marking what is alive, on one of several planes (below VDR_INDEX_PLANES). begin() forgets earlier marks. mark() says for each
+ * id: 0 marked before, 1 marked now, 2 missing. unmarked() sets 1 where a chunk is there and has no mark, and changes nothing.
+ * usage() and marked() look at plane 0. usage() adds up, per pack number, the marked records and their bytes (56-byte record headers included); what stands in the
  * table counts as marked. Returns VDR_OK, VDR_E_MEMORY or a count. */
-void vdr_index_mark_begin(vdr_index *index);
-int64_t vdr_index_mark(vdr_index *index, const uint8_t *ids, size_t count, uint8_t *fresh);
+void vdr_index_mark_begin(vdr_index *index, uint32_t plane);
+int64_t vdr_index_mark(vdr_index *index, uint32_t plane, const uint8_t *ids, size_t count, uint8_t *fresh);
+int64_t vdr_index_unmarked(vdr_index *index, uint32_t plane, const uint8_t *ids, size_t count, uint8_t *unmarked);
 int64_t vdr_index_usage(vdr_index *index, uint64_t *live_bytes, uint32_t *live_chunks, size_t pack_count);
 /* live[i] = 1 where the place of ids[i] in `pack` is the one that is marked. Returns how many are. */
 int64_t vdr_index_marked(vdr_index *index, uint32_t pack, const uint8_t *ids, size_t count, uint8_t *live);

@@ -103,12 +103,18 @@ static void check_retirement(void) {
     spill(index, &handle, 1);
     assert(vdr_index_pack_retire(index, 3, ids[3], 1) == 0);
     vdr_index_touch_clear(index);
-    vdr_index_mark_begin(index);
-    assert(vdr_index_mark(index, ids[0], 2, live) == 2 && live[0] == 1 && live[1] == 1);
-    assert(vdr_index_mark(index, ids[0], 2, live) == 0 && live[0] == 0);
-    assert(vdr_index_mark(index, ids[4], 1, live) == 0 && live[0] == 2);
+    vdr_index_mark_begin(index, 0);
+    assert(vdr_index_mark(index, 0, ids[0], 2, live) == 2 && live[0] == 1 && live[1] == 1);
+    assert(vdr_index_mark(index, 0, ids[0], 2, live) == 0 && live[0] == 0);
+    assert(vdr_index_mark(index, 0, ids[4], 1, live) == 0 && live[0] == 2);
+    /* Planes know nothing of each other, and all of them go along. */
+    vdr_index_mark_begin(index, 2);
+    assert(vdr_index_mark(index, 2, ids[1], 1, live) == 1);
     handle = 2;
     spill(index, &handle, 1);
+    assert(vdr_index_unmarked(index, 2, ids[0], 2, live) == 1 && live[0] == 1 && live[1] == 0);
+    assert(vdr_index_unmarked(index, 0, ids[0], 2, live) == 0);
+    assert(vdr_index_unmarked(index, 1, ids[4], 1, live) == 0 && live[0] == 0);
     uint64_t live_bytes[PACKS];
     uint32_t live_chunks[PACKS];
     assert(vdr_index_usage(index, live_bytes, live_chunks, PACKS) == 2);

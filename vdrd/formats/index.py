@@ -4,6 +4,7 @@ import struct
 from dataclasses import dataclass
 
 from native.crc32c import crc32c
+from vdrd.formats import pack as pack_format
 from vdrd.formats.binary import check_length, check_that
 
 VERSION = 1
@@ -27,6 +28,12 @@ class PackRow:
     epoch: int
     chunk_count: int
     file_bytes: int
+
+    @property
+    def record_bytes(self) -> int:
+        """Of its records alone, without header, table and trailer."""
+        frame = pack_format.HEADER_BYTES + pack_format.TRAILER_BYTES
+        return self.file_bytes - frame - self.chunk_count * pack_format.ROW_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ class Collection:
         for number, row in packs.items():
             live_bytes, live_chunks = usage[number]
             report.live_bytes += live_bytes
-            report.dead_bytes += _record_bytes(row) - live_bytes
+            report.dead_bytes += row.record_bytes - live_bytes
             if live_chunks == 0:
                 dead.append((number, row))
             elif live_bytes * 2 < row.file_bytes and number in locked:
@@ -169,7 +169,7 @@ class Collection:
             if self._remove(number, row, ids):
                 self._report.removed_packs += 1
                 self._report.freed_bytes += row.file_bytes
-                self._report.dead_bytes -= _record_bytes(row)
+                self._report.dead_bytes -= row.record_bytes
             self._progress(Progress("remove", done_files=self._report.removed_packs, total_files=len(dead)))
 
     def _remove(self, number: int, row: PackRow, dead_ids: bytes) -> bool:
@@ -214,7 +214,7 @@ class Collection:
             if self._remove(number, row, ids):
                 report.rewritten_packs += 1
                 report.freed_bytes += row.file_bytes - moved_bytes
-                report.dead_bytes -= _record_bytes(row) - usage[number][0]
+                report.dead_bytes -= row.record_bytes - usage[number][0]
         self._progress(Progress("compact", done_bytes=report.moved_bytes))
 
     def _copy(self, rows: list[tuple[bytes, int, int]], row: PackRow) -> int:
@@ -239,13 +239,3 @@ class Collection:
             gone = sum(row.chunk_count for row in segment.packs if row.pack_id not in alive)
             if gone * 4 > segment.header.entry_count:
                 index.rewrite([segment])
-
-
-def _record_bytes(row: PackRow) -> int:
-    """Of all records of a pack."""
-    return (
-        row.file_bytes
-        - pack_format.HEADER_BYTES
-        - pack_format.TRAILER_BYTES
-        - (row.chunk_count * pack_format.ROW_BYTES)
-    )

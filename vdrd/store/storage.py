@@ -37,6 +37,7 @@ from vdrd.model.storage import (
     StorageStatistics,
 )
 from vdrd.store import retain
+from vdrd.store.census import Census, CensusTaker
 from vdrd.store.collect import LIVE_NAME, Collection, CollectReport
 from vdrd.store.directory import StorageDirectory
 from vdrd.store.guard import Clocks, PointGuard, machine_clocks
@@ -444,6 +445,21 @@ class Storage:
             yield
         finally:
             self._walk_lock.release()
+
+    def census(
+        self,
+        object_name: str | None = None,
+        *,
+        progress: ProgressSink = lambda _: None,
+        cancel: Cancel | None = None,
+    ) -> Census:
+        """Exact figures of space, by a walk over every point; for one object, those of each of its points
+        too."""
+        asked = cancel or Cancel()
+        with self._walking(asked):
+            if not self.is_writable:
+                self.index.refresh()
+            return CensusTaker(self, progress=progress, cancel=asked).take(object_name)
 
     def wants_collection(self) -> bool:
         """True when points went since the last collection, or packs could not go then: something may be free.

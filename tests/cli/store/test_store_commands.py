@@ -73,6 +73,12 @@ def test_disk_goes_the_whole_way_encrypted(
     assert restored["target"] == str(tmp_path / "folder" / "disk.raw")
     assert (tmp_path / "folder" / "disk.raw").read_bytes() == image.read_bytes()
 
+    stats = ("store", "stats", storage_dir, "--json", "--object", "vm")
+    figures = json.loads(done(vdr(*stats, environment=key)))
+    assert [row["id"] for row in figures["points"]] == [point["id"] for point in points]
+    assert figures["dead_bytes"] == 0
+    assert "vm" in done(vdr("store", "stats", storage_dir, environment=key))
+
     assert first["id"] in done(vdr("store", "forget", storage_dir, first["id"], environment=key))
     freed = json.loads(done(vdr("store", "collect", storage_dir, "--json", environment=key)))
     assert freed["freed_bytes"] >= 0
