@@ -1,5 +1,6 @@
 """Chunk index (contract: `csrc/index.h`)."""
 
+import struct
 from typing import Any
 
 from native import buffer
@@ -13,6 +14,7 @@ NO_PACK: int = lib.VDR_INDEX_NO_PACK
 PLANES: int = lib.VDR_INDEX_PLANES
 PLACE_BYTES = 16
 """A place as it lies in memory: `<IIII` pack, offset, stored bytes, plain bytes."""
+DAMAGE = struct.Struct("<II32s")
 
 
 class Index:
@@ -87,13 +89,60 @@ class Index:
         return out
 
     def claim(self, ids: Buffer, domain: int = 0) -> bytearray:
-        """One byte a chunk: 1 where it has no place in a pack of this key domain. Chunks that have one are
-        touched."""
+        """One byte a chunk: 1 where it has no place in a pack of this key domain that is whole. Chunks that
+        have one are touched."""
         id_array = buffer.readable(ids)
         out = bytearray(len(id_array) // ID_BYTES)
         result = lib.vdr_index_claim(self.handle, domain, id_array, len(out), buffer.writable(out))
         check(result, "index claim")
         return out
+
+    def lacking(self, ids: Buffer) -> bytearray:
+        """One byte a chunk: 1 where it has no place that is whole. Touches nothing."""
+        id_array = buffer.readable(ids)
+        out = bytearray(len(id_array) // ID_BYTES)
+        check(lib.vdr_index_lacking(self.handle, id_array, len(out), buffer.writable(out)), "index lacking")
+        return out
+
+    def damage_add(self, pack: int, offset: int, chunk_id: bytes) -> bool:
+        """Know that a record does not hold; True when that is news."""
+        result = lib.vdr_index_damage_add(self.handle, pack, offset, buffer.key(chunk_id, ID_BYTES))
+        return check(result, "index damage") == 1
+
+    def damage_remove(self, pack: int, offset: int) -> bool:
+        """Know that a record holds; True when that is news."""
+        return check(lib.vdr_index_damage_remove(self.handle, pack, offset), "index damage") == 1
+
+    def damages(self) -> list[tuple[int, int, bytes]]:
+        """Records known not to hold, in packs that serve: pack number, offset, chunk id."""
+        count = 0
+        while True:
+            found = ffi.new("vdr_damage[]", count)
+            total = int(lib.vdr_index_damage_list(self.handle, found, count))
+            if total <= count:
+                rows = DAMAGE.iter_unpack(ffi.buffer(found)[: total * DAMAGE.size])
+                return sorted((pack, offset, chunk_id) for pack, offset, chunk_id in rows)
+            count = total
+
+    @property
+    def damage_version(self) -> int:
+        """Grows with every change of what `damages` gives."""
+        return int(lib.vdr_index_damage_version(self.handle))
+
+    def pack_entries(self, pack: int) -> tuple[bytes, bytes]:
+        """Ids (32 bytes each) and places (16 bytes each) of all entries in a pack. Looks at the whole
+        index."""
+        count = 0
+        while True:
+            ids, places = bytearray(count * ID_BYTES), bytearray(count * PLACE_BYTES)
+            total = int(
+                lib.vdr_index_pack_entries(
+                    self.handle, pack, buffer.writable(ids), buffer.writable(places, "vdr_place"), count
+                )
+            )
+            if total <= count:
+                return bytes(ids[: total * ID_BYTES]), bytes(places[: total * PLACE_BYTES])
+            count = total
 
     def touch_clear(self) -> None:
         """Forget all touches: no backup is open."""

@@ -52,6 +52,9 @@ struct vdr_index {
     int64_t next_handle;
     table_slot *table;
     size_t table_slots, table_used;
+    vdr_damage *damages; /* hash set by pack and offset; pack == VDR_INDEX_NO_PACK: the slot is free */
+    size_t damage_slots, damage_count;
+    uint64_t damage_version;
 };
 
 static uint64_t id_prefix(const uint8_t *id) {
@@ -126,6 +129,41 @@ static int64_t pack_add(vdr_index *index, const uint8_t id[16], uint32_t domain,
 
 static bool pack_serves(const vdr_index *index, uint32_t pack) {
     return pack < index->pack_count && !index->packs[pack].retired;
+}
+
+/* ---- damage ---- */
+
+static size_t damage_hash(uint32_t pack, uint32_t offset) {
+    return (size_t)((((uint64_t)pack << 32 | offset) * 0x9e3779b97f4a7c15ull) >> 32);
+}
+
+/* The slot of a record, or the free one where it would go. */
+static size_t damage_slot(const vdr_damage *set, size_t slots, uint32_t pack, uint32_t offset) {
+    size_t slot = damage_hash(pack, offset) & (slots - 1);
+    while (set[slot].pack != VDR_INDEX_NO_PACK && (set[slot].pack != pack || set[slot].offset != offset))
+        slot = (slot + 1) & (slots - 1);
+    return slot;
+}
+
+static bool is_damaged(const vdr_index *index, const vdr_place *place) {
+    if (!index->damage_count) return false;
+    return index->damages[damage_slot(index->damages, index->damage_slots, place->pack, place->offset)].pack != VDR_INDEX_NO_PACK;
+}
+
+static int damages_grow(vdr_index *index) {
+    if ((index->damage_count + 1) * 2 <= index->damage_slots) return VDR_OK;
+    size_t wanted = index->damage_slots ? index->damage_slots * 2 : 64;
+    vdr_damage *fresh = malloc(wanted * sizeof *fresh);
+    if (!fresh) return VDR_E_MEMORY;
+    for (size_t i = 0; i < wanted; i++) fresh[i].pack = VDR_INDEX_NO_PACK;
+    for (size_t i = 0; i < index->damage_slots; i++) {
+        const vdr_damage *old = &index->damages[i];
+        if (old->pack != VDR_INDEX_NO_PACK) fresh[damage_slot(fresh, wanted, old->pack, old->offset)] = *old;
+    }
+    free(index->damages);
+    index->damages = fresh;
+    index->damage_slots = wanted;
+    return VDR_OK;
 }
 
 /* ---- table ---- */
@@ -209,28 +247,28 @@ typedef struct {
     table_slot *slot;  /* where it was found: here, */
     segment *segment;  /* or there */
     uint64_t position;
+    bool damaged;      /* there is no better place */
 } hit;
 
 static bool lookup(const vdr_index *index, const uint8_t *id, hit *found) {
-    found->segment = NULL;
-    found->slot = table_slot_of(index, id);
-    if (found->slot && found->slot->place.pack != VDR_INDEX_NO_PACK && pack_serves(index, found->slot->place.pack)) {
-        found->place = found->slot->place;
-        return true;
+    *found = (hit){.place.pack = VDR_INDEX_NO_PACK};
+    table_slot *slot = table_slot_of(index, id);
+    if (slot && slot->place.pack != VDR_INDEX_NO_PACK && pack_serves(index, slot->place.pack)) {
+        *found = (hit){.place = slot->place, .slot = slot, .damaged = is_damaged(index, &slot->place)};
+        if (!found->damaged) return true;
     }
-    found->slot = NULL;
     for (size_t i = index->segment_count; i-- > 0;) {
         segment *s = &index->segments[i];
         for (uint64_t p = segment_lower(s, id); p < s->count && !memcmp(entry_at(s, p), id, 32); p++) {
-            entry_place(index, s, entry_at(s, p), &found->place);
-            if (found->place.pack == VDR_INDEX_NO_PACK) continue;
-            found->segment = s;
-            found->position = p;
-            return true;
+            hit next = {.segment = s, .position = p};
+            entry_place(index, s, entry_at(s, p), &next.place);
+            if (next.place.pack == VDR_INDEX_NO_PACK) continue;
+            next.damaged = is_damaged(index, &next.place);
+            if (!next.damaged || found->place.pack == VDR_INDEX_NO_PACK) *found = next;
+            if (!next.damaged) return true;
         }
     }
-    found->place = (vdr_place){.pack = VDR_INDEX_NO_PACK};
-    return false;
+    return found->place.pack != VDR_INDEX_NO_PACK;
 }
 
 static size_t bits_bytes(uint64_t count) { return (size_t)(count / 8 + 1); }
@@ -291,6 +329,7 @@ void vdr_index_close(vdr_index *index) {
     free(index->table);
     free(index->packs);
     free(index->pack_slots);
+    free(index->damages);
     pthread_rwlock_destroy(&index->lock);
     free(index);
 }
@@ -423,7 +462,7 @@ int64_t vdr_index_insert(vdr_index *index, const uint8_t *ids, const vdr_place *
         if (places[i].pack == VDR_INDEX_NO_PACK) continue;
         table_slot *slot = table_slot_of(index, ids + 32 * i);
         bool is_new = slot->place.pack == VDR_INDEX_NO_PACK;
-        if (!is_new && pack_serves(index, slot->place.pack)) continue;
+        if (!is_new && pack_serves(index, slot->place.pack) && !is_damaged(index, &slot->place)) continue;
         memcpy(slot->id, ids + 32 * i, 32);
         slot->place = places[i];
         slot->touched = 1; /* just put by an open session */
@@ -452,11 +491,23 @@ int64_t vdr_index_claim(vdr_index *index, uint32_t domain, const uint8_t *ids, s
     int64_t total = 0;
     for (size_t i = 0; i < count; i++) {
         hit h;
-        lacking[i] = !lookup(index, ids + 32 * i, &h) || index->packs[h.place.pack].domain != domain;
+        lacking[i] = !lookup(index, ids + 32 * i, &h) || h.damaged || index->packs[h.place.pack].domain != domain;
         total += lacking[i];
         if (lacking[i]) continue;
         if (h.segment) bit_set(h.segment->touched, h.position);
         else if (h.slot) __atomic_store_n(&h.slot->touched, 1, __ATOMIC_RELAXED);
+    }
+    pthread_rwlock_unlock(&index->lock);
+    return total;
+}
+
+int64_t vdr_index_lacking(vdr_index *index, const uint8_t *ids, size_t count, uint8_t *lacking) {
+    pthread_rwlock_rdlock(&index->lock);
+    int64_t total = 0;
+    for (size_t i = 0; i < count; i++) {
+        hit h;
+        lacking[i] = !lookup(index, ids + 32 * i, &h) || h.damaged;
+        total += lacking[i];
     }
     pthread_rwlock_unlock(&index->lock);
     return total;
@@ -471,6 +522,65 @@ void vdr_index_touch_clear(vdr_index *index) {
     pthread_rwlock_unlock(&index->lock);
 }
 
+int vdr_index_damage_add(vdr_index *index, uint32_t pack, uint32_t offset, const uint8_t id[32]) {
+    pthread_rwlock_wrlock(&index->lock);
+    int result = pack < index->pack_count ? damages_grow(index) : VDR_E_MISSING;
+    if (!result) {
+        vdr_damage *slot = &index->damages[damage_slot(index->damages, index->damage_slots, pack, offset)];
+        result = slot->pack == VDR_INDEX_NO_PACK;
+        slot->pack = pack;
+        slot->offset = offset;
+        memcpy(slot->id, id, 32);
+        index->damage_count += (size_t)result;
+        index->damage_version += (uint64_t)result;
+    }
+    pthread_rwlock_unlock(&index->lock);
+    return result;
+}
+
+int vdr_index_damage_remove(vdr_index *index, uint32_t pack, uint32_t offset) {
+    pthread_rwlock_wrlock(&index->lock);
+    size_t mask = index->damage_slots - 1, gap = 0;
+    int result = 0;
+    if (index->damage_count) {
+        gap = damage_slot(index->damages, index->damage_slots, pack, offset);
+        result = index->damages[gap].pack != VDR_INDEX_NO_PACK;
+    }
+    if (result) {
+        /* Those behind that belong at or before the gap move into it. */
+        for (size_t i = (gap + 1) & mask; index->damages[i].pack != VDR_INDEX_NO_PACK; i = (i + 1) & mask) {
+            size_t home = damage_hash(index->damages[i].pack, index->damages[i].offset) & mask;
+            if (((i - home) & mask) < ((i - gap) & mask)) continue;
+            index->damages[gap] = index->damages[i];
+            gap = i;
+        }
+        index->damages[gap].pack = VDR_INDEX_NO_PACK;
+        index->damage_count--;
+        index->damage_version++;
+    }
+    pthread_rwlock_unlock(&index->lock);
+    return result;
+}
+
+int64_t vdr_index_damage_list(vdr_index *index, vdr_damage *damages, size_t capacity) {
+    pthread_rwlock_rdlock(&index->lock);
+    int64_t count = 0;
+    for (size_t i = 0; i < index->damage_slots; i++) {
+        if (!pack_serves(index, index->damages[i].pack)) continue;
+        if ((size_t)count < capacity) damages[count] = index->damages[i];
+        count++;
+    }
+    pthread_rwlock_unlock(&index->lock);
+    return count;
+}
+
+uint64_t vdr_index_damage_version(vdr_index *index) {
+    pthread_rwlock_rdlock(&index->lock);
+    uint64_t version = index->damage_version;
+    pthread_rwlock_unlock(&index->lock);
+    return version;
+}
+
 /* ---- writing a segment ---- */
 
 typedef struct {
@@ -478,6 +588,7 @@ typedef struct {
     const uint8_t **rows;   /* of the table */
     uint64_t position, count;
     uint8_t entry[VDR_INDEX_ENTRY_BYTES]; /* the current one, pack number translated */
+    bool damaged;
     bool ended;
 } source;
 
@@ -495,6 +606,7 @@ static void source_next(const vdr_index *index, source *from, const uint32_t *tr
             if (!pack_serves(index, place.pack)) place.pack = VDR_INDEX_NO_PACK;
         }
         if (place.pack >= translate_count || translate[place.pack] == VDR_INDEX_NO_PACK) continue;
+        from->damaged = is_damaged(index, &place);
         place.pack = translate[place.pack];
         memcpy(from->entry + 32, &place, sizeof place);
         return;
@@ -523,23 +635,25 @@ static int64_t merge_sources(const vdr_index *index, source *sources, size_t cou
     int64_t written = 0;
     size_t filled = 0;
     const size_t capacity = (size_t)WRITE_ENTRIES * VDR_INDEX_ENTRY_BYTES;
-    uint8_t last[32];
+    bool last_damaged = false;
     for (size_t i = 0; i < count; i++) source_next(index, &sources[i], translate, translate_count);
     for (;;) {
         source *least = NULL;
         for (size_t i = 0; i < count; i++)
             if (!sources[i].ended && (!least || memcmp(sources[i].entry, least->entry, 32) < 0)) least = &sources[i];
         if (!least) break;
-        if (!written || memcmp(last, least->entry, 32)) {
-            memcpy(buffer + filled, least->entry, VDR_INDEX_ENTRY_BYTES);
-            memcpy(last, least->entry, 32);
-            filled += VDR_INDEX_ENTRY_BYTES;
-            written++;
-        }
-        if (filled == capacity) {
+        bool again = filled && !memcmp(buffer + filled - VDR_INDEX_ENTRY_BYTES, least->entry, 32);
+        if (!again && filled == capacity) {
             if (write_all(fd, buffer, filled, offset)) return VDR_E_IO;
             offset += filled;
             filled = 0;
+        }
+        if (!again || (last_damaged && !least->damaged)) {
+            filled -= again ? VDR_INDEX_ENTRY_BYTES : 0;
+            memcpy(buffer + filled, least->entry, VDR_INDEX_ENTRY_BYTES);
+            filled += VDR_INDEX_ENTRY_BYTES;
+            written += !again;
+            last_damaged = least->damaged;
         }
         source_next(index, least, translate, translate_count);
     }
@@ -588,6 +702,34 @@ int64_t vdr_index_table_drop(vdr_index *index, const uint8_t *flags, size_t pack
     if (!result) result = before - (int64_t)index->table_used;
     pthread_rwlock_unlock(&index->lock);
     return result;
+}
+
+int64_t vdr_index_pack_entries(vdr_index *index, uint32_t pack, uint8_t *ids, vdr_place *places, size_t capacity) {
+    pthread_rwlock_rdlock(&index->lock);
+    int64_t count = 0;
+    for (size_t i = 0; i < index->segment_count; i++) {
+        const segment *s = &index->segments[i];
+        for (uint64_t p = 0; p < s->count; p++) {
+            vdr_place place;
+            entry_place(index, s, entry_at(s, p), &place);
+            if (place.pack != pack) continue;
+            if ((size_t)count < capacity) {
+                memcpy(ids + 32 * count, entry_at(s, p), 32);
+                places[count] = place;
+            }
+            count++;
+        }
+    }
+    for (size_t i = 0; i < index->table_slots; i++) {
+        if (index->table[i].place.pack != pack || !pack_serves(index, pack)) continue;
+        if ((size_t)count < capacity) {
+            memcpy(ids + 32 * count, index->table[i].id, 32);
+            places[count] = index->table[i].place;
+        }
+        count++;
+    }
+    pthread_rwlock_unlock(&index->lock);
+    return count;
 }
 
 int64_t vdr_index_table_count(vdr_index *index) {

@@ -2,7 +2,9 @@
  * chunks since the last segment stand in a hash table in memory. Ids are uniform, so a look-up in a segment interpolates.
  *
  * All functions are thread-safe. Packs are known by a number that is given out here and is good for this object only. A
- * chunk may have several places: the table answers first, then the newest segment; places in a retired pack are passed over. */
+ * chunk may have several places: the table answers first, then the newest segment; places in a retired pack are passed over.
+ * A place whose record is known not to hold (damage_add) answers only where there is no other, and a backup hears that the
+ * chunk is lacking: it is stored again, and the new place answers from then on. */
 #ifndef VDR_INDEX_H
 #define VDR_INDEX_H
 
@@ -53,23 +55,47 @@ int64_t vdr_index_segment_add(vdr_index *index, int fd, uint64_t entries_offset,
 /* Unmap a segment. Its entries must stand elsewhere by now, or be unwanted. */
 int vdr_index_segment_drop(vdr_index *index, int64_t handle);
 
-/* Put entries in the table. An id that is there already keeps its place. Returns the number added or VDR_E_MEMORY. */
+/* Put entries in the table. An id that is there already keeps its place, unless that is damaged. Returns the number added or
+ * VDR_E_MEMORY. */
 int64_t vdr_index_insert(vdr_index *index, const uint8_t *ids, const vdr_place *places, size_t count);
 /* Find places; a missing chunk gets pack = VDR_INDEX_NO_PACK. Returns how many were found. */
 int64_t vdr_index_find(vdr_index *index, const uint8_t *ids, size_t count, vdr_place *places);
-/* As find, for a backup that asks what to send: lacking[i] = 1 where the chunk has no place in a pack of this key domain. A
- * chunk that is found is touched, so that its pack is not retired under the backup. Returns how many are lacking. */
+/* As find, for a backup that asks what to send: lacking[i] = 1 where the chunk has no place in a pack of this key domain, or
+ * only damaged ones. A chunk that is found is touched, so that its pack is not retired under the backup. Returns how many are
+ * lacking. */
 int64_t vdr_index_claim(vdr_index *index, uint32_t domain, const uint8_t *ids, size_t count, uint8_t *lacking);
+/* Which chunks have no place but damaged ones; touches nothing. */
+int64_t vdr_index_lacking(vdr_index *index, const uint8_t *ids, size_t count, uint8_t *lacking);
 /* Forget all touches: no backup is open. */
 void vdr_index_touch_clear(vdr_index *index);
 
-/* Write the entries of some segments and, with `from_table`, of the table, sorted and each id once, to `fd` from `offset`. Pack
+/* A record that does not hold: 40 bytes. */
+typedef struct {
+    uint32_t pack;
+    uint32_t offset;
+    uint8_t id[32];
+} vdr_damage;
+
+/* Know that the record at `offset` of a pack, which should be chunk `id`, does not hold; or that it does after all. Returns 1
+ * when that is news, 0 when it is not, VDR_E_MEMORY. */
+int vdr_index_damage_add(vdr_index *index, uint32_t pack, uint32_t offset, const uint8_t id[32]);
+int vdr_index_damage_remove(vdr_index *index, uint32_t pack, uint32_t offset);
+/* Copy what is known, at most `capacity`, in no order; returns how many there are. Those of retired packs are left out. */
+int64_t vdr_index_damage_list(vdr_index *index, vdr_damage *damages, size_t capacity);
+/* Grows with every change of what is known. */
+uint64_t vdr_index_damage_version(vdr_index *index);
+
+/* Write the entries of some segments and, with `from_table`, of the table, sorted and each id once (at a place that is not damaged, if it
+ * has one), to `fd` from `offset`. Pack
  * numbers are translated by `translate` (VDR_INDEX_NO_PACK leaves the entry out; packs past `translate_count` are left out).
  * Returns the number of entries, VDR_E_IO or VDR_E_MEMORY. Nothing else changes. */
 int64_t vdr_index_write(vdr_index *index, const int64_t *handles, size_t handle_count, int from_table,
                         const uint32_t *translate, size_t translate_count, int fd, uint64_t offset);
 /* Take the entries of these packs (flags[pack] = 1) out of the table: a segment has them now. Returns how many went. */
 int64_t vdr_index_table_drop(vdr_index *index, const uint8_t *flags, size_t pack_count);
+/* Entries that have their place in `pack`, sorted by nothing, at most `capacity`: ids[32 * i] and places[i]. Returns how many there
+ * are. Looks at every entry of the index. */
+int64_t vdr_index_pack_entries(vdr_index *index, uint32_t pack, uint8_t *ids, vdr_place *places, size_t capacity);
 /* Number of entries in the table and in all segments. */
 int64_t vdr_index_table_count(vdr_index *index);
 int64_t vdr_index_segment_entries(vdr_index *index);

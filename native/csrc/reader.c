@@ -464,6 +464,19 @@ static int fetch_all(fetch *f, size_t count) {
     return error;
 }
 
+/* After an error: know the record it met as damaged. True when the chunk has another place to try. */
+static bool try_elsewhere(const fetch *f, int error) {
+    bool damaged = error == VDR_E_CORRUPT || error == VDR_E_AUTH || error == VDR_E_CODEC || (error == VDR_E_IO && errno == EIO);
+    if (!damaged || f->bad_pack == VDR_INDEX_NO_PACK) return false;
+    vdr_place at = f->w->places[f->bad], other;
+    const uint8_t *id = f->ids + 32 * f->bad;
+    int saved = errno;
+    bool is_news = vdr_index_damage_add(f->reader->index, at.pack, at.offset, id) == 1;
+    vdr_index_find(f->reader->index, id, 1, &other);
+    errno = saved;
+    return is_news && other.pack != VDR_INDEX_NO_PACK && (other.pack != at.pack || other.offset != at.offset);
+}
+
 int64_t vdr_reader_fetch(vdr_reader *reader, const uint8_t *ids, size_t count, const uint64_t *offsets,
                          const uint32_t *capacities, uint8_t *out, uint32_t *lengths, uint64_t *bad, uint32_t *bad_pack) {
     if (!count) return 0;
@@ -475,6 +488,7 @@ int64_t vdr_reader_fetch(vdr_reader *reader, const uint8_t *ids, size_t count, c
     int error = fetch_all(&f, count);
     /* A pack may have been replaced between the look-up and the read: its chunks stand elsewhere now. */
     if (error == VDR_E_MISSING) error = fetch_all(&f, count);
+    while (error && try_elsewhere(&f, error)) error = fetch_all(&f, count);
     int saved = errno;
     worker_give(reader, w);
     errno = saved;

@@ -1,4 +1,5 @@
-/* Reads chunks by id: index, pack file, decrypt, decode, compare the hash. What does not verify is never handed out.
+/* Reads chunks by id: index, pack file, decrypt, decode, compare the hash. What does not verify is never handed out: the index
+ * is told that the record is damaged, and another copy is tried if there is one.
  *
  * Thread-safe; each call runs in the caller's thread with scratch space of its own from a pool. Files of packs stay open in a
  * small cache, so a pack that is removed under a reader still serves what is being read from it. */

@@ -128,6 +128,74 @@ static void check_retirement(void) {
     vdr_index_close(index);
 }
 
+/* A damaged place answers where there is no other; a backup hears that the chunk is lacking and the new place wins, in the
+ * table, in a segment, and when segments are merged. */
+static void check_damage(void) {
+    vdr_index *index = with_packs();
+    vdr_place place;
+    uint8_t lacking[2];
+    vdr_index_insert(index, ids[0], places, 100);
+    int64_t old = spill(index, NULL, 0);
+    assert(vdr_index_damage_version(index) == 0);
+    for (uint32_t i = 0; i < 100; i++) {
+        assert(vdr_index_damage_add(index, places[i].pack, places[i].offset, ids[i]) == 1);
+        assert(vdr_index_damage_add(index, places[i].pack, places[i].offset, ids[i]) == 0);
+    }
+    for (uint32_t i = 0; i < 100; i += 2) {
+        assert(vdr_index_damage_remove(index, places[i].pack, places[i].offset) == 1);
+        assert(vdr_index_damage_remove(index, places[i].pack, places[i].offset) == 0);
+    }
+    assert(vdr_index_damage_add(index, PACKS, 64, ids[0]) == VDR_E_MISSING);
+    assert(vdr_index_damage_version(index) == 150);
+    vdr_damage known[100];
+    assert(vdr_index_damage_list(index, known, 100) == 50);
+    for (uint32_t i = 0; i < 50; i++) {
+        uint32_t number = (known[i].offset - 64) / 100;
+        assert(number % 2 == 1 && known[i].pack == number % PACKS && !memcmp(known[i].id, ids[number], 32));
+    }
+    check_found(index, 0, 100, 1);
+    assert(vdr_index_lacking(index, ids[0], 2, lacking) == 1 && !lacking[0] && lacking[1]);
+    assert(vdr_index_claim(index, 0, ids[0], 2, lacking) == 1 && !lacking[0] && lacking[1]);
+
+    /* Stored again: from the table, whether or not that has a damaged place itself. */
+    vdr_place again[2] = {{.pack = 0, .offset = 1000000, .stored_bytes = 40, .plain_bytes = 50}, {.pack = 0, .offset = 2000000}};
+    again[1].stored_bytes = 40;
+    again[1].plain_bytes = 50;
+    assert(vdr_index_insert(index, ids[1], &again[0], 1) == 1);
+    assert(vdr_index_damage_add(index, 0, 1000000, ids[1]) == 1);
+    assert(vdr_index_lacking(index, ids[1], 1, lacking) == 1);
+    assert(vdr_index_insert(index, ids[1], &again[1], 1) == 1);
+    assert(vdr_index_find(index, ids[1], 1, &place) == 1 && place.offset == 2000000);
+    assert(vdr_index_lacking(index, ids[1], 1, lacking) == 0);
+
+    /* A merge keeps the whole place, be it the older one or the newer one. */
+    int64_t both[2] = {old, spill(index, NULL, 0)};
+    vdr_place worse = {.pack = 2, .offset = 3000000, .stored_bytes = 40, .plain_bytes = 50};
+    assert(vdr_index_damage_remove(index, places[3].pack, places[3].offset) == 1);
+    assert(vdr_index_insert(index, ids[3], &worse, 1) == 1);
+    assert(vdr_index_damage_add(index, 2, 3000000, ids[3]) == 1);
+    int64_t third = spill(index, NULL, 0);
+    int64_t all[3] = {both[0], both[1], third};
+    spill(index, all, 3);
+    assert(vdr_index_segment_entries(index) == 100);
+    assert(vdr_index_find(index, ids[1], 1, &place) == 1 && place.offset == 2000000);
+    assert(vdr_index_find(index, ids[3], 1, &place) == 1 && place.offset == places[3].offset);
+    assert(vdr_index_lacking(index, ids[1], 1, lacking) == 0 && vdr_index_lacking(index, ids[3], 1, lacking) == 0);
+
+    uint8_t found[100 * 32];
+    vdr_place at[100];
+    int64_t in_pack = vdr_index_pack_entries(index, 5, found, at, 100);
+    assert(in_pack == 12);
+    for (int64_t i = 0; i < in_pack; i++) {
+        uint32_t number = (at[i].offset - 64) / 100;
+        assert(at[i].pack == 5 && number % PACKS == 5 && !memcmp(found + 32 * i, ids[number], 32));
+    }
+    assert(vdr_index_pack_entries(index, 5, NULL, NULL, 0) == 12);
+    assert(vdr_index_pack_retire(index, 5, NULL, 0) == 1);
+    assert(vdr_index_pack_entries(index, 5, found, at, 100) == 0);
+    vdr_index_close(index);
+}
+
 static void check_lying_segments(void) {
     static uint8_t junk[64 + 1000 * VDR_INDEX_ENTRY_BYTES];
     for (size_t i = 0; i < sizeof junk; i++) junk[i] = (uint8_t)(i * 2654435761u >> 13);
@@ -183,6 +251,7 @@ int main(void) {
     make_chunks();
     check_model();
     check_retirement();
+    check_damage();
     check_lying_segments();
     check_threads();
     vdr_index_close(NULL);
