@@ -15,6 +15,7 @@ from vdrd.disk.backup import backup_disk
 from vdrd.disk.restore import restore_disk
 from vdrd.files.backup import backup_files
 from vdrd.files.restore import restore_files
+from vdrd.model.chunks import CHUNK_ID_BYTES
 from vdrd.model.errors import BadInput
 from vdrd.model.paths import path_of_text
 from vdrd.model.points import BackupType, DiskRoot, FilesRoot, PointDraft
@@ -114,6 +115,7 @@ def _draft_of(
             parent=None if is_full else root,
             parent_source=None if is_full or root is None else source,
             full=is_full,
+            lacking=lambda: _lacking(parent),
             skip_directories=_storage_here(start.storage_place),
             progress=progress,
             cancel=cancel,
@@ -124,6 +126,11 @@ def _draft_of(
         backup_type=BackupType(spec.backup_type) if has_parent else BackupType.FULL,
         parent_id=parent.point_id if parent is not None and has_parent else None,
     )
+
+
+def _lacking(parent: ParentRecord | None) -> frozenset[bytes]:
+    ids = parent.lacking if parent else b""
+    return frozenset(ids[at : at + CHUNK_ID_BYTES] for at in range(0, len(ids), CHUNK_ID_BYTES))
 
 
 def _storage_here(place: StoragePlace | None) -> list[Path]:

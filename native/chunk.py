@@ -176,26 +176,3 @@ def walk(pack: Buffer, offset: int, encryption: int, *, rows_max: int) -> tuple[
         "walk",
     )
     return bytes(rows[: ROW_BYTES * count]), int(end[0])
-
-
-def verify(
-    pack: Buffer, aead: Aead | None, decoder: Decoder, id_keys: bytes, rows: Buffer
-) -> tuple[int, bytes]:
-    """Open every record that `rows` names; returns how many are good and a byte for each, 0 where it is."""
-    array, table = buffer.readable(pack), buffer.readable(rows, "vdr_chunk_row")
-    status = bytearray(len(table))
-    good = check(
-        lib.vdr_chunk_verify(
-            array,
-            len(array),
-            ffi.NULL if aead is None else aead.handle,
-            Algorithm.NONE if aead is None else aead.algorithm,
-            decoder.handle,
-            buffer.key(id_keys, KEY_TABLE_BYTES),
-            table,
-            len(table),
-            buffer.writable(status, "int8_t"),
-        ),
-        "verify",
-    )
-    return good, bytes(status)

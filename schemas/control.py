@@ -223,6 +223,9 @@ class ParentRecord(Message, frozen=True, kw_only=True):
     size_bytes: int = 0
     block_bytes: int = 0
     entry_count: int = 0
+    lacking: bytes = b""
+    """Ids of its chunks, 32 bytes each, that the storage has lost: the agent makes them again of the files as
+    they are, and reads everything where that fails."""
 
 
 class RunPrepared(Message, frozen=True, kw_only=True, tag_field="t", tag="run-prepared"):

@@ -344,7 +344,7 @@ int64_t vdr_chunk_walk(const uint8_t *pack, size_t bytes, uint64_t offset, int e
     return (int64_t)count;
 }
 
-int64_t vdr_chunk_verify(const uint8_t *pack, size_t bytes, vdr_aead *aead, int encryption, vdr_decoder *decoder,
+int64_t vdr_chunk_verify(const uint8_t *part, size_t bytes, uint64_t base, vdr_aead *aead, int encryption, vdr_decoder *decoder,
                          const uint8_t *id_keys, const vdr_chunk_row *rows, size_t count, int8_t *status) {
     int64_t good = 0;
     if (!scratch_make(&decoder->plain)) return VDR_E_MEMORY;
@@ -352,11 +352,15 @@ int64_t vdr_chunk_verify(const uint8_t *pack, size_t bytes, vdr_aead *aead, int 
         const vdr_chunk_row *want = &rows[i];
         vdr_chunk_row row;
         int error = VDR_E_CORRUPT;
-        if (want->offset < bytes && !record_parse(pack + want->offset, bytes - want->offset, want->offset, encryption, &row) &&
-            !memcmp(&row, want, sizeof row) && payload_crc_holds(pack + want->offset, &row)) {
-            int64_t n = vdr_chunk_open(aead, encryption, decoder, pack + want->offset, bytes - want->offset, want->offset,
-                                       want->id, id_keys, decoder->plain, VDR_CHUNK_BYTES_MAX);
-            error = n < 0 ? (int)n : VDR_OK;
+        if (want->offset >= base && want->offset - base < bytes) {
+            const uint8_t *record = part + (want->offset - base);
+            size_t room = bytes - (size_t)(want->offset - base);
+            if (!record_parse(record, room, want->offset, encryption, &row) && !memcmp(&row, want, sizeof row) &&
+                payload_crc_holds(record, &row)) {
+                int64_t n = vdr_chunk_open(aead, encryption, decoder, record, room, want->offset, want->id, id_keys,
+                                           decoder->plain, VDR_CHUNK_BYTES_MAX);
+                error = n < 0 ? (int)n : VDR_OK;
+            }
         }
         status[i] = (int8_t)error;
         good += !error;

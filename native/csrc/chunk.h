@@ -87,9 +87,9 @@ typedef struct {
  * end, or when `rows` is full. *end = where it stopped. Returns the number of rows. */
 int64_t vdr_chunk_walk(const uint8_t *pack, size_t bytes, uint64_t offset, int encryption, vdr_chunk_row *rows,
                        size_t capacity, uint64_t *end);
-/* Open every record that `rows` (a pack's table) names, with the CRCs too; status[i] = VDR_OK or what is wrong, as a negative
- * code. Returns the number of good ones. */
-int64_t vdr_chunk_verify(const uint8_t *pack, size_t bytes, vdr_aead *aead, int encryption, vdr_decoder *decoder,
+/* Open every record that `rows` (from a pack's table) names, with the CRCs too; status[i] = VDR_OK or what is wrong, as a negative
+ * code. `part` holds the bytes of the pack from offset `base` on. Returns the number of good ones. */
+int64_t vdr_chunk_verify(const uint8_t *part, size_t bytes, uint64_t base, vdr_aead *aead, int encryption, vdr_decoder *decoder,
                          const uint8_t *id_keys, const vdr_chunk_row *rows, size_t count, int8_t *status);
 /* cffi: end */
 

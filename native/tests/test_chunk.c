@@ -116,11 +116,11 @@ static void check_records(int encryption, size_t bytes) {
     assert(vdr_chunk_walk(pack, end - 1, 64, encryption, rows, PIECES, &stop) == 2 && stop == places[3].offset);
     assert(vdr_chunk_walk(pack, end, 64, encryption, rows, PIECES, &stop) == 3);
     int8_t status[3];
-    assert(vdr_chunk_verify(pack, end, aead, encryption, decoder, id_keys, rows, 3, status) == 3);
+    assert(vdr_chunk_verify(pack, end, 0, aead, encryption, decoder, id_keys, rows, 3, status) == 3);
     /* Any one bit of a record: found, and never opened as something else. */
     for (size_t at = 64; at < end; at += at < 200 ? 1 : 997) {
         pack[at] ^= 0x10;
-        assert(vdr_chunk_verify(pack, end, aead, encryption, decoder, id_keys, rows, 3, status) == 2);
+        assert(vdr_chunk_verify(pack, end, 0, aead, encryption, decoder, id_keys, rows, 3, status) == 2);
         for (size_t i = 0; i < 3; i++) {
             int64_t n = vdr_chunk_open(aead, encryption, decoder, pack + rows[i].offset, end - rows[i].offset, rows[i].offset,
                                        rows[i].id, id_keys, plain, sizeof plain);

@@ -24,6 +24,7 @@ from native.event import Event, EventKind
 from native.glob import rule_list
 from native.scan import Scan, is_pseudo
 from vdrd.files.chunk_writer import ChunkWriter, WrittenCounts
+from vdrd.files.heal import heal, reader_below
 from vdrd.files.links import LinkGroups
 from vdrd.files.plan import Ahead, Plan
 from vdrd.files.reader import BatchReader, KeptChunks, ReadBatch
@@ -61,6 +62,7 @@ def backup_files(
     parent_source: ChunkSource | None = None,
     parent_id: str | None = None,
     full: bool = False,
+    lacking: Callable[[], frozenset[bytes]] = frozenset,
     progress: ProgressSink = lambda _: None,
     cancel: Cancel | None = None,
     skip_directories: Iterable[str | os.PathLike[str]] = (),
@@ -71,6 +73,8 @@ def backup_files(
 
     `parent` (read through `parent_source`) tells what is unchanged: size, mtime, ctime, inode and device
     equal. What is doubtful is read and compared; `full` reads everything, and proves the chunks it keeps.
+    `lacking` tells which chunks of the parent are lost or damaged: they are made again of the files as they
+    are now, and where that fails everything is read.
     `include` and `exclude` are patterns (docs/files.md). Directories in `skip_directories` (the storage
     itself) are left out; other file systems are entered only with `crosses_file_systems`, and are a warning
     each unless `is_uncrossed_quiet`. `progress` is called from this thread.
@@ -90,6 +94,9 @@ def backup_files(
         keys = sink.keys
         seed = cut_seed(keys.cut_key)
         reader = _open_parent(parent, parent_source, warnings)
+        damage = _ParentDamage(parent, parent_source, sink, root_fd, lacking)
+        lost = damage.heal()
+        reads_all = full or bool(lost)
         scan = Scan(root_fd, rules=rules, crosses=crosses_file_systems, skips=_skips(path, skip_directories))
         stack.callback(scan.close)
 
@@ -97,7 +104,7 @@ def backup_files(
             if not (is_uncrossed_quiet and event.kind is EventKind.UNCROSSED):
                 warnings.add_event(event)
 
-        plan = Plan(scan, cut_seed=seed, parent=reader, reads_all=full, on_event=on_event, cancel=cancel)
+        plan = Plan(scan, cut_seed=seed, parent=reader, reads_all=reads_all, on_event=on_event, cancel=cancel)
         ahead = Ahead(plan.batches, "vdr-plan")
         stack.callback(ahead.close)
 
@@ -106,7 +113,9 @@ def backup_files(
             totals.counts.add_read(count)
 
         cutter = Cutter(keys.cut_key)
-        kept = KeptChunks(parent_source) if full and parent_source else None
+        kept = None
+        if reads_all and parent_source:
+            kept = KeptChunks(parent_source, None if full else lost)
         readers = [
             BatchReader(root_fd, sink, cutter, totals.counts, on_read=on_read, kept=kept)
             for _ in range(READERS)
@@ -124,6 +133,8 @@ def backup_files(
             users=_names(plan.owners(), lambda uid: pwd.getpwuid(uid).pw_name),
             groups=_names(plan.owners(groups=True), lambda gid: grp.getgrgid(gid).gr_name),
         )
+        if reads_all:
+            damage.heal()  # what the run has met, and what a manifest that is whole again tells of
         totals.entries = tree.entry_count
         report()
         return PointDraft(
@@ -142,6 +153,30 @@ def backup_files(
             warnings=tuple(warnings.first),
             warning_count=warnings.count,
         )
+
+
+class _ParentDamage:
+    """What of the point before is lost, and may be made again of its files."""
+
+    def __init__(
+        self,
+        parent: FilesRoot | None,
+        source: ChunkSource | None,
+        sink: ChunkSink,
+        root_fd: int,
+        lacking: Callable[[], frozenset[bytes]],
+    ) -> None:
+        self._parent = parent
+        self._source = source
+        self._sink = sink
+        self._read = reader_below(root_fd)
+        self._lacking = lacking
+
+    def heal(self) -> frozenset[bytes]:
+        """What is lacking all the same."""
+        if self._parent is None or self._source is None:
+            return frozenset()
+        return heal(self._parent, self._source, self._sink, self._lacking(), self._read)
 
 
 class _Pipeline:

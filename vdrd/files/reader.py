@@ -31,10 +31,12 @@ _SIZE_FIELD = 9
 
 
 class KeptChunks:
-    """Proves, for a full run, that chunks which files would keep can still be read. Shared by readers."""
+    """Knows, for a run that reads everything, which chunks files may keep: those that can be read, or, with
+    `lost`, all but those. Shared by readers."""
 
-    def __init__(self, source: ChunkSource) -> None:
+    def __init__(self, source: ChunkSource, lost: frozenset[bytes] | None = None) -> None:
         self._source = source
+        self._lost = lost
         self._answers: dict[bytes, bool] = {}
 
     def drop_lost(self, batch: bytes) -> bytes:
@@ -48,6 +50,8 @@ class KeptChunks:
         return bytes(kept)
 
     def _is_good(self, chunk_id: bytes) -> bool:
+        if self._lost is not None:
+            return chunk_id not in self._lost
         answer = self._answers.get(chunk_id)
         if answer is None:
             try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 
-from schemas.api.words import RunKind
+from schemas.api.words import BackupType, RunKind
 from schemas.control import ParentRecord, RunSpec
 from vdrd.model.chunks import ChunkSink, ChunkSource
 from vdrd.model.errors import NotAuthorised, NotFound, VdrError
@@ -22,8 +22,12 @@ from vdrd.store.storage import Storage
 _KINDS = {RunKind.BACKUP_DISK: ObjectKind.DISK, RunKind.BACKUP_FILES: ObjectKind.FILES}
 
 
-def parent_record(point: Point) -> ParentRecord:
-    """A parent so far as an agent needs it."""
+LACKING_MAX = 4096
+"""Lost chunks of a parent that an agent is told of, 128 KiB; with more it is no parent any more."""
+
+
+def parent_record(point: Point, lacking: frozenset[bytes] = frozenset()) -> ParentRecord:
+    """A parent so far as an agent needs it; `lacking` are the ids of its lost chunks."""
     match point.draft.root:
         case DiskRoot() as root:
             return ParentRecord(
@@ -41,6 +45,7 @@ def parent_record(point: Point) -> ParentRecord:
                 root_id=root.root_id,
                 levels=root.levels,
                 entry_count=root.entry_count,
+                lacking=b"".join(sorted(lacking)),
             )
 
 
@@ -112,6 +117,15 @@ class BackupService:
             held.append(point)
         return held
 
+    def parents(self, points: Iterable[Point]) -> list[ParentRecord]:
+        """Hold these points; records of those that can serve as parents."""
+        records = []
+        for point in self.hold(points):
+            lacking = self._storage.lacking(point)
+            if len(lacking) <= LACKING_MAX:
+                records.append(parent_record(point, lacking))
+        return records
+
     @property
     def sink(self) -> ChunkSink:
         """Where chunks go: the session of the item under way. Raises NotFound once the run was released."""
@@ -119,7 +133,8 @@ class BackupService:
             if self._is_closed:
                 raise NotFound(what="run", name=self._spec.run_id)
             if self._session is None:
-                self._session = self._storage.session(domain=self._domain)
+                is_full = self._spec.backup_type is BackupType.FULL
+                self._session = self._storage.session(domain=self._domain, proves=is_full)
             return self._session
 
     @property

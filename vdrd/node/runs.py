@@ -119,8 +119,7 @@ class NodeRuns:
             service = backup.BackupService(
                 storage, spec, lambda made: self._on_point(spec.storage_id, made), message.domain
             )
-            held = await trio.to_thread.run_sync(service.hold, points)
-            parents = [backup.parent_record(point) for point in held]
+            parents = await trio.to_thread.run_sync(service.parents, points)
             run.service = service
         elif spec.kind in {RunKind.RESTORE_DISK, RunKind.RESTORE_FILES}:
             root = await trio.to_thread.run_sync(restore.plan, spec, storage.point)

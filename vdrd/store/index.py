@@ -61,6 +61,8 @@ class ChunkIndex:
         self._unindexed_chunks = 0
         self.packs: dict[int, PackRow] = {}
         self.damages: list[Damaged] = []
+        self.has_gaps = False
+        """A segment names a pack that is gone (collected, or lost) or is not as long as it was."""
         self._bad_segments: list[str] = []
 
     # ---- opening ----
@@ -123,6 +125,7 @@ class ChunkIndex:
         # A pack that is not as long as it was is read again record by record: what it lost counts as
         # missing, so that the next backup stores it again.
         if on_disk.get(row.pack_id) != row.file_bytes:
+            self.has_gaps = True
             return NO_PACK
         number = self.native.pack_add(row.pack_id, row.domain, row.epoch)
         self.packs[number] = row
@@ -268,6 +271,11 @@ class ChunkIndex:
             if gone := self._unindexed.pop(number, None):
                 self._unindexed_chunks -= gone.chunk_count
             return True
+
+    def pack_lost(self, number: int) -> None:
+        """A pack's file is gone: its chunks are missing from now on."""
+        if self.retire(number, b""):
+            self.has_gaps = True
 
     def pack_rows(self) -> dict[int, PackRow]:
         """All packs in use, by number."""

@@ -1,6 +1,7 @@
 """A write session: the chunks of one backup on their way into a storage, ended by a commit or an abort."""
 
 import threading
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,9 +11,12 @@ from native.err import NativeError
 from vdrd.model.chunks import CHUNK_ID_BYTES, ChunkKeys, EncodedBatch
 from vdrd.model.errors import Damaged, StorageUnwritable, VdrError
 from vdrd.model.points import Point, PointDraft
+from vdrd.store.walk import fetch_each
 
 if TYPE_CHECKING:
     from vdrd.store.storage import Storage
+
+_READ_BACK_CHUNKS = 64
 
 
 class WriteSession:
@@ -23,12 +27,20 @@ class WriteSession:
     """
 
     def __init__(
-        self, storage: "Storage", *, domain: int, check: bool, on_end: Callable[["WriteSession"], None]
+        self,
+        storage: "Storage",
+        *,
+        domain: int,
+        check: bool,
+        proves: bool,
+        on_end: Callable[["WriteSession"], None],
     ) -> None:
         self._storage = storage
         self._domain = domain
         self._keys = storage.keyring.domain(domain)
         self._check = check
+        self._proves_below = storage.index.native.pack_count if proves else 0
+        """Packs with lower numbers were there before this session."""
         self._on_end = on_end
         self._lock = threading.Lock()
         self._claimed: set[bytes] = set()
@@ -54,6 +66,8 @@ class WriteSession:
         self._check_usable()
         if len(ids) % CHUNK_ID_BYTES:
             raise ValueError("whole chunk ids are needed")
+        if self._proves_below:
+            self._read_back(ids)
         lacking = self._storage.index.native.claim(ids, self._domain)
         with self._lock:
             for i, is_lacking in enumerate(lacking):
@@ -65,6 +79,18 @@ class WriteSession:
                 else:
                     self._claimed.add(chunk_id)
         return bytes(lacking)
+
+    def _read_back(self, ids: bytes) -> None:
+        """Read what older packs hold of these chunks: the index then knows those that do not hold."""
+        places = array("I")
+        places.frombytes(self._storage.index.native.find(ids))
+        old = [
+            bytes(ids[CHUNK_ID_BYTES * i : CHUNK_ID_BYTES * (i + 1)])
+            for i, pack in enumerate(places[0::4])
+            if pack < self._proves_below
+        ]
+        for at in range(0, len(old), _READ_BACK_CHUNKS):
+            fetch_each(self._storage.reader, old[at : at + _READ_BACK_CHUNKS], lambda *_: None)
 
     def put(self, batch: EncodedBatch) -> None:
         """See ChunkSink. A chunk that was not claimed is stored all the same."""

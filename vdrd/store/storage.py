@@ -39,16 +39,19 @@ from vdrd.model.storage import (
 from vdrd.store import retain
 from vdrd.store.census import Census, CensusTaker
 from vdrd.store.collect import LIVE_NAME, Collection, CollectReport
+from vdrd.store.damage import DamageBook
 from vdrd.store.directory import StorageDirectory
 from vdrd.store.guard import Clocks, PointGuard, machine_clocks
 from vdrd.store.index import ChunkIndex
 from vdrd.store.keyring import Keyring
+from vdrd.store.lacking import lacking_below
 from vdrd.store.locks import StorageLock
 from vdrd.store.pack_file import rescue_partials
 from vdrd.store.packs import PackPool
 from vdrd.store.points import PointBook
 from vdrd.store.reader import CACHE_BYTES, ChunkReader
 from vdrd.store.retain import RetainReport
+from vdrd.store.salvage import mend_frames
 from vdrd.store.session import WriteSession
 from vdrd.store.slots import KeySlots, Rotation, slot_name
 from vdrd.store.verify import Verification, VerifyReport
@@ -90,6 +93,8 @@ class Storage:
         if writable:
             rescue_partials(directory, keyring)
         self.index.load(check=writable)
+        self.damage = DamageBook(directory, keyring, self.index.native, is_writable=writable)
+        self.index.damages += self.damage.refresh()
         if writable:
             self.index.flush()
             self.index.remove_bad_segments()
@@ -220,6 +225,7 @@ class Storage:
         nothing."""
         for session in list(self._sessions):
             session.abort()
+        self.damage.save_if_possible()
         if self._pool is not None:
             self._pool.close()
             self._pool = None
@@ -258,6 +264,20 @@ class Storage:
         """A point by its id, a unique prefix of it, or OBJECT@latest. Raises NotFound, Damaged."""
         return self.book.read(self.book.resolve(reference))
 
+    @property
+    def is_doubtful(self) -> bool:
+        """Something is known to be lost or damaged, needed or not."""
+        return self.index.has_gaps or bool(self.index.native.damages())
+
+    def lacking(self, point: Point) -> frozenset[bytes]:
+        """Ids of the chunks below a point that no pack holds whole. Costs nothing while nothing is doubtful.
+
+        A backup that compares with the point must look into what needs them, unchanged or not.
+        """
+        if not self.is_doubtful:
+            return frozenset()
+        return lacking_below(point, self.index.native, self.reader_of(point.draft.domain))
+
     # ---- writing ----
 
     @property
@@ -270,16 +290,18 @@ class Storage:
     def _check_writable(self) -> None:
         _ = self.pool
 
-    def session(self, *, check: bool = True, domain: int = 0) -> WriteSession:
+    def session(self, *, check: bool = True, domain: int = 0, proves: bool = False) -> WriteSession:
         """Begin a backup into a key domain. `check` verifies every chunk that is put against its id: leave it
-        out only where the same process has just computed both.
+        out only where the same process has just computed both. `proves` reads every chunk that is there
+        already before it counts as there: for full runs.
 
         Raises StorageUnwritable when opened for reading, BadInput for a domain that cannot be.
         """
         if not 0 <= domain <= DOMAIN_MAX:
             raise BadInput(what=f"a key domain is a number up to {DOMAIN_MAX}, not {domain}")
         self._learn_domains(domain)
-        session = WriteSession(self, domain=domain, check=check, on_end=self._session_ended)
+        self.damage.refresh()
+        session = WriteSession(self, domain=domain, check=check, proves=proves, on_end=self._session_ended)
         with self._sessions_lock:
             self._sessions.add(session)
         return session
@@ -301,6 +323,8 @@ class Storage:
         Raises what lost a pack since the session began: its chunks may have stood there.
         """
         with self._commit_lock:
+            mend_frames(self)
+            self.damage.save()
             self.pool.flush(since=failures_before)
             self.index.flush()
             point = self.book.write(draft)

@@ -83,11 +83,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(what=f"an object's name must be printable text, not {args.object!r}")
     hint = _Hint(read_changed_blocks(args.changed_blocks) if args.changed_blocks else None)
     began = time.monotonic()
-    # The session need not check what this very process has just hashed.
-    with (
-        open_storage(args, writable=True) as storage,
-        storage.session(check=False, domain=args.domain) as session,
-    ):
+    with open_storage(args, writable=True) as storage, _session(storage, args) as session:
         parents = [
             point
             for point in storage.points(args.object)
@@ -107,6 +103,11 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.WARNINGS if point.draft.warning_count else ExitCode.DONE
 
 
+def _session(storage: "Storage", args: argparse.Namespace) -> "WriteSession":
+    # It need not check what this very process has just hashed; a full run proves what it does not send.
+    return storage.session(check=False, domain=args.domain, proves=args.full)
+
+
 def _back_up_disk(
     args: argparse.Namespace,
     storage: "Storage",
@@ -124,6 +125,9 @@ def _back_up_disk(
         # The list tells what changed since a point that cannot be read, not since this one.
         changed = None
         hint.notes.append("a newer point is damaged, so the whole disk was read and compared")
+    if changed is not None and parent is not None and storage.lacking(parent):
+        changed = None
+        hint.notes.append("the last point is damaged, so the whole disk was read and compared")
     return backup_disk(
         args.path,
         session,
@@ -158,6 +162,7 @@ def _back_up_files(
         parent_source=storage.reader_of(args.domain),
         parent_id=parent.point_id if parent else None,
         full=args.full,
+        lacking=lambda: storage.lacking(parent) if parent else frozenset(),
         progress=line,
         cancel=Cancel(),
         skip_directories=[storage.path],
