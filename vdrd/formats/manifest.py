@@ -253,7 +253,7 @@ def parse_head(plain: bytes) -> Head:
         raise damaged("head of a wrong shape")
     try:
         fields = msgpack.unpackb(body, strict_map_key=False, max_ext_len=0)
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
         raise damaged("head is not a map") from error
     if not isinstance(fields, dict):
         raise damaged("head is not a map")
