@@ -9,7 +9,7 @@ from pathlib import Path
 from native import chunk, diskmap
 from native import index as native_index
 from native.aead import NONCE_BYTES
-from vdrd.formats import index, keys, live, lock, pack, point, recovery, slots, storage
+from vdrd.formats import damage, index, keys, live, lock, pack, point, recovery, slots, storage, verified
 from vdrd.formats.keys import RootKeys
 from vdrd.model import storage_time
 from vdrd.model.chunks import CHUNK_BYTES_MAX, ChunkKind
@@ -50,6 +50,8 @@ def test_headers_as_written_have_the_length_they_claim() -> None:
         (index.MAGIC, index.HEADER),
         (point.MAGIC, point.HEADER),
         (live.MAGIC, live.HEADER),
+        (damage.MAGIC, damage.HEADER),
+        (verified.MAGIC, verified.HEADER),
     ):
         row = re.search(rf"\| header, 64 bytes \| (magic `{magic.decode()}`.*?) \|\n", TEXT)
         assert row is not None, magic
@@ -90,6 +92,12 @@ def test_entries_have_the_lengths_written() -> None:
     assert f"version u16 = {live.VERSION}" in TEXT
     assert f"{storage_time.RESTART_MAX.days} days ahead" in TEXT
     assert f"1 part in {storage_time.SLEW}" in TEXT
+    assert "| marks | 56 bytes each" in TEXT
+    assert damage.ROW.size == 56
+    assert "| packs | 16 bytes each" in TEXT
+    assert pack.PACK_ID_BYTES == 16
+    assert "at most 64 MiB of them" in TEXT
+    assert damage.FILE_BYTES_MAX == 64 << 20
 
 
 def test_numbers_of_the_text_are_those_of_the_code() -> None:

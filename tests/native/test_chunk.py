@@ -1,6 +1,7 @@
 """The chunk pipeline's wrappers: batches of any shape come back, and wrong lengths never reach C."""
 
 import os
+import tempfile
 from array import array
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from native import blake3, chunk
 from native.aead import Aead, Algorithm
 from native.chunk import Decoder, Encoder
 from native.err import NativeError
+from native.pack_check import PackChecker, layout_end
 
 KEY_TABLE = bytes(range(160))
 KINDS = st.integers(1, 4)
@@ -61,9 +63,14 @@ def test_batch_is_checked_sealed_walked_and_opened_whole(
     rows, end = chunk.walk(pack, 64, algorithm, rows_max=100)
     assert (len(rows), end) == (48 * len(chosen), len(pack))
     assert b"".join(rows[i : i + 32] for i in range(0, len(rows), 48)) == ids
-    good, status = chunk.verify(pack, aead, decoder, KEY_TABLE, rows)
-    assert good == len(chosen)
-    assert not any(status)
+    with tempfile.TemporaryFile() as file:
+        file.write(pack)
+        file.flush()
+        status, read_bytes = PackChecker().records(file.fileno(), aead, KEY_TABLE, rows)
+    assert status == bytes(len(chosen))
+    assert read_bytes == len(pack) - 64
+    assert layout_end(rows, 64) == len(pack)
+    assert layout_end(rows, 65) is None
 
 
 @given(junk=st.binary(max_size=400), at=st.integers(0, 500))

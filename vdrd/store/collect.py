@@ -54,6 +54,8 @@ class CollectReport:
     """Dead or half dead, but in use by a session or by another reading process."""
     locked_packs: int = 0
     """Half dead, but a locked point has chunks there."""
+    damaged_packs: int = 0
+    """Half dead, and kept whole because something that lives in them cannot be read."""
 
 
 class Collection:
@@ -163,9 +165,16 @@ class Collection:
         self._spend(len(rows))
         return [(r[0], r[3], r[4]) for r in pack_format.ROW.iter_unpack(rows)]
 
+    def _ids(self, number: int, row: PackRow) -> bytes:
+        """Ids of the chunks in a pack; those that the index knows where the pack itself cannot tell."""
+        try:
+            return b"".join(chunk_id for chunk_id, *_ in self._rows(row))
+        except Damaged:
+            return self._storage.index.native.pack_entries(number)[0]
+
     def _remove_dead(self, dead: Packs) -> None:
         for number, row in dead:
-            ids = b"".join(chunk_id for chunk_id, *_ in self._rows(row))
+            ids = self._ids(number, row)
             if self._remove(number, row, ids):
                 self._report.removed_packs += 1
                 self._report.freed_bytes += row.file_bytes
@@ -199,23 +208,29 @@ class Collection:
     def _rewrite(self, batch: Packs, usage: list[tuple[int, int]]) -> None:
         """Write what is alive in these packs again, then remove them."""
         index, report = self._storage.index, self._report
-        dead_ids: list[bytes] = []
-        moved: list[int] = []
+        done: list[tuple[int, PackRow, int, bytes]] = []
         for number, row in batch:
-            rows = self._rows(row)
-            live = index.native.marked(number, b"".join(r[0] for r in rows))
-            alive = [r for r, is_live in zip(rows, live, strict=True) if is_live]
-            moved.append(self._copy(alive, row))
-            dead_ids.append(b"".join(r[0] for r, is_live in zip(rows, live, strict=True) if not is_live))
+            try:
+                done.append((number, row, *self._move(number, row)))
+            except Damaged:
+                # Not all that lives in it can be read: it stays as it is, for a repair.
+                report.damaged_packs += 1
         self._pool.flush(since=0)
         index.flush()
-        for (number, row), ids, moved_bytes in zip(batch, dead_ids, moved, strict=True):
+        for number, row, moved_bytes, ids in done:
             report.moved_bytes += moved_bytes
             if self._remove(number, row, ids):
                 report.rewritten_packs += 1
                 report.freed_bytes += row.file_bytes - moved_bytes
                 report.dead_bytes -= row.record_bytes - usage[number][0]
         self._progress(Progress("compact", done_bytes=report.moved_bytes))
+
+    def _move(self, number: int, row: PackRow) -> tuple[int, bytes]:
+        """Write what is alive in a pack again: the bytes written, and the ids of what is dead in it."""
+        rows = self._rows(row)
+        live = self._storage.index.native.marked(number, b"".join(r[0] for r in rows))
+        moved_bytes = self._copy([r for r, is_live in zip(rows, live, strict=True) if is_live], row)
+        return moved_bytes, b"".join(r[0] for r, is_live in zip(rows, live, strict=True) if not is_live)
 
     def _copy(self, rows: list[tuple[bytes, int, int]], row: PackRow) -> int:
         """Write chunks again, into open packs; returns the bytes written."""

@@ -10,8 +10,14 @@ import threading
 from contextlib import suppress
 
 from native.index import Index
-from vdrd.formats import damage as format
-from vdrd.formats.damage import FRAME_ID, FRAME_OFFSET, Mark
+from vdrd.formats.damage import (
+    FILE_BYTES_MAX,
+    FRAME_ID,
+    FRAME_OFFSET,
+    Mark,
+    decode_marks,
+    encode_marks,
+)
 from vdrd.model.errors import Damaged, StorageUnwritable, VdrError
 from vdrd.store.directory import StorageDirectory
 from vdrd.store.keyring import Keyring
@@ -33,7 +39,9 @@ class DamageBook:
         self._lock = threading.Lock()
         self._files: set[str] = set()
         self._stored: set[Mark] = set()
-        self._version = -1
+        self._has_bad_file = False
+        self.mended: set[int] = set()
+        """Numbers of framed packs whose records this process has written again."""
 
     # ---- knowing ----
 
@@ -76,6 +84,7 @@ class DamageBook:
                     self._take(name)
                 except Damaged as error:
                     damages.append(error)
+                    self._has_bad_file = True
                 self._files.add(name)  # a bad one too: the next save replaces it
         return damages
 
@@ -83,13 +92,13 @@ class DamageBook:
         what = f"damage marks {name.removeprefix('index/')}"
         try:
             with self._directory.path(name).open("rb") as file:
-                data = file.read(format.FILE_BYTES_MAX + 1)
+                data = file.read(FILE_BYTES_MAX + 1)
         except FileNotFoundError:
             return  # a writer has put files together meanwhile
         except OSError as error:
             raise Damaged(what=what, reason=(error.strerror or "error").lower()) from error
         keyring = self._keyring
-        for mark in format.decode_marks(data, keyring.storage_id, keyring.record_key, what):
+        for mark in decode_marks(data, keyring.storage_id, keyring.record_key, what):
             self._stored.add(mark)
             number = self._index.pack_find(mark.pack_id)
             if number is not None:
@@ -101,12 +110,9 @@ class DamageBook:
         Raises StorageFull, StorageUnwritable: on read-only media nothing is remembered.
         """
         with self._lock:
-            version = self._index.damage_version
-            if version == self._version:
-                return
             marks = set(self.marks())
             news = marks if self._is_writable else marks - self._stored
-            is_same = marks == self._stored if self._is_writable else not news
+            is_same = marks == self._stored and not self._has_bad_file if self._is_writable else not news
             if not is_same:
                 kept = self._write(news) if news else None
                 if self._is_writable:
@@ -114,10 +120,10 @@ class DamageBook:
                         self._directory.remove(name)
                     self._files = {kept} if kept else set()
                     self._stored = marks
+                    self._has_bad_file = False
                 elif kept:
                     self._files.add(kept)
                     self._stored |= news
-            self._version = version
 
     def save_if_possible(self) -> bool:
         """`save`, where nobody is to be troubled by a failure: False when there was one."""
@@ -128,7 +134,7 @@ class DamageBook:
 
     def _write(self, marks: set[Mark]) -> str:
         name = f"index/{os.urandom(8).hex()}{SUFFIX}"
-        data = format.encode_marks(marks, self._keyring.storage_id, self._keyring.record_key)
+        data = encode_marks(marks, self._keyring.storage_id, self._keyring.record_key)
         for attempt in range(_ATTEMPTS):
             try:
                 self._directory.write_file(name, data)

@@ -20,9 +20,13 @@ def lacking_below(point: Point, index: Index, source: ChunkSource) -> frozenset[
         return frozenset()
     met = {root[1]}
     todo = [root]
+
+    def cannot_be_read(chunk_id: bytes, _: Damaged) -> None:
+        lacking.add(chunk_id)
+
     while todo:
         batch, todo = todo[-_NODES_PER_FETCH:], todo[:-_NODES_PER_FETCH]
-        plains = fetch_each(source, [chunk_id for _, chunk_id in batch], lambda bad, _: lacking.add(bad))
+        plains = fetch_each(source, [chunk_id for _, chunk_id in batch], cannot_be_read)
         for (kind, chunk_id), plain in zip(batch, plains, strict=True):
             if plain is None:
                 continue

@@ -44,6 +44,8 @@ class PackFile:
         self.pack_id = pack_id
         self.path = root / pack_name(pack_id)
         self.what = f"pack {pack_id.hex()}"
+        self.table_offset = 0
+        """Where the table begins; known once `rows` was called."""
         self._keyring = keyring
         try:
             with self.path.open("rb") as file:
@@ -71,6 +73,7 @@ class PackFile:
             trailer = pack_format.decode_trailer(tail, self.file_bytes, self.what)
             file.seek(trailer.table_offset)
             table = file.read(trailer.table_bytes)
+        self.table_offset = trailer.table_offset
         key = self.keys.table_key(self.pack_id)
         pack_format.check_table(self.head, table, trailer, key, self.what)
         return table

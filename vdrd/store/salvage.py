@@ -27,8 +27,9 @@ def mend_frames(storage: "Storage") -> int:
     written = 0
     for number in storage.damage.framed_packs():
         row = storage.index.pack_rows().get(number)
-        if row is not None:
+        if row is not None and number not in storage.damage.mended:
             written += copy_whole(storage, number, row)
+            storage.damage.mended.add(number)
     return written
 
 
@@ -68,7 +69,7 @@ def _copy(storage: "Storage", ids: list[bytes], kind: ChunkKind, domain: int) ->
     written = 0
     for at in range(0, len(ids), _COPY_CHUNKS):
         part = ids[at : at + _COPY_CHUNKS]
-        plains = fetch_each(storage.reader, part, lambda *_: None)
+        plains = fetch_each(storage.reader_of(domain), part, lambda *_: None)
         whole = [(i, plain) for i, plain in zip(part, plains, strict=True) if plain is not None]
         if whole:
             joined = b"".join(chunk_id for chunk_id, _ in whole)

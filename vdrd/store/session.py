@@ -89,8 +89,9 @@ class WriteSession:
             for i, pack in enumerate(places[0::4])
             if pack < self._proves_below
         ]
+        reader = self._storage.reader_of(self._domain)
         for at in range(0, len(old), _READ_BACK_CHUNKS):
-            fetch_each(self._storage.reader, old[at : at + _READ_BACK_CHUNKS], lambda *_: None)
+            fetch_each(reader, old[at : at + _READ_BACK_CHUNKS], lambda *_: None)
 
     def put(self, batch: EncodedBatch) -> None:
         """See ChunkSink. A chunk that was not claimed is stored all the same."""

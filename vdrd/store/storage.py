@@ -54,7 +54,7 @@ from vdrd.store.retain import RetainReport
 from vdrd.store.salvage import mend_frames
 from vdrd.store.session import WriteSession
 from vdrd.store.slots import KeySlots, Rotation, slot_name
-from vdrd.store.verify import Verification, VerifyReport
+from vdrd.store.verify import Verification, VerifyReport, VerifyScope
 
 _LOOK_AGAIN_SECONDS = 0.25
 _FOLDERS = ("keys", "packs", "tmp", "index", "points")
@@ -356,15 +356,18 @@ class Storage:
         points: Iterable[str] | None = None,
         *,
         read_data: bool = False,
+        resume: bool = False,
+        sample: float | None = None,
         progress: ProgressSink = lambda _: None,
         cancel: Cancel | None = None,
     ) -> VerifyReport:
         """Check points (references as for `point`), or with None everything: structure, or with `read_data`
-        every byte. Damage is reported, not raised."""
+        every byte; `resume` and `sample` as in VerifyScope. Damage is reported, not raised."""
         names = None if points is None else [self.book.resolve(reference) for reference in points]
+        scope = VerifyScope(read_data=read_data or sample is not None, resume=resume, sample=sample)
         asked = cancel or Cancel()
         with self._walking(asked):
-            return Verification(self, progress=progress, cancel=asked).run(names, read_data=read_data)
+            return Verification(self, progress=progress, cancel=asked).run(names, scope)
 
     def forget(self, points: Iterable[str]) -> list[str]:
         """Remove points (damaged ones too); their space is freed by the next collection. Returns their ids.

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 import time
 from dataclasses import asdict
 
@@ -44,14 +45,17 @@ def run(args: argparse.Namespace) -> int:
     seconds = time.monotonic() - began
     if args.json:
         JSON_ANSWER.print({**asdict(report), "seconds": round(seconds, 3)})
-        return ExitCode.DONE
-    print(
-        f"freed {bytes_text(report.freed_bytes)}: removed {report.removed_packs} packs, wrote"
-        f" {report.rewritten_packs} again ({bytes_text(report.moved_bytes)} moved)."
-        f" {bytes_text(report.dead_bytes)} dead in packs that stay. took {seconds_text(seconds)}"
-    )
-    if report.deferred_packs:
-        print(f"{report.deferred_packs} packs are in use and wait for the next collect")
-    if report.locked_packs:
-        print(f"{report.locked_packs} packs stay as they are: a locked point has chunks there")
+    else:
+        print(
+            f"freed {bytes_text(report.freed_bytes)}: removed {report.removed_packs} packs, wrote"
+            f" {report.rewritten_packs} again ({bytes_text(report.moved_bytes)} moved)."
+            f" {bytes_text(report.dead_bytes)} dead in packs that stay. took {seconds_text(seconds)}"
+        )
+        if report.deferred_packs:
+            print(f"{report.deferred_packs} packs are in use and wait for the next collect")
+        if report.locked_packs:
+            print(f"{report.locked_packs} packs stay as they are: a locked point has chunks there")
+    if report.damaged_packs:
+        print(f"{report.damaged_packs} packs stay as they are: not all in them can be read", file=sys.stderr)
+        return ExitCode.WARNINGS
     return ExitCode.DONE
