@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from native.disk import Disk
+from native import direct
+from vdrd.disk.image import ImageDisk
 from vdrd.disk.map_writer import FANOUT, Node, decode_node
 from vdrd.model.chunks import CHUNK_ID_BYTES, ChunkSource
 from vdrd.model.errors import Damaged, StorageFull, TargetOccupied, TargetRefused, VdrError
@@ -25,18 +26,17 @@ from vdrd.model.reports import RestoreReport
 
 _BATCH_BLOCKS = 64
 _WORKERS_MAX = 4
+_WAITING = 2
+"""Workers beyond one for each processor: so many wait for the disk at any time."""
 _NODES_AHEAD = 16
 _MARK_BYTES = 1 << 20
-
-
-Piece = bytes | memoryview
 
 
 @runtime_checkable
 class _DirectSource(Protocol):
     """A source that can put chunks straight into a buffer."""
 
-    def fetch_into(self, ids: bytes, out: bytearray, piece_bytes: int) -> Iterable[int]:
+    def fetch_into(self, ids: bytes, out: memoryview, piece_bytes: int) -> Iterable[int]:
         """Chunk i to out[i * piece_bytes]; returns their lengths."""
 
 
@@ -47,28 +47,52 @@ def _refused(path: Path, error: OSError) -> VdrError:
 
 
 class _Target:
-    """Where the disk goes. `zero` is None where nothing needs to be done for zeros."""
+    """Where the disk goes. `zero` is None where nothing needs to be done for zeros. Thread-safe."""
 
     def __init__(self, path: Path, fd: int, zero: Callable[[int, int], None] | None) -> None:
         self.path = path
         self.fd = fd
         self.zero = zero
+        self._is_direct = direct.begin(fd)
+        self._tail: tuple[int, bytes] | None = None
 
-    def write(self, offset: int, pieces: list[Piece]) -> None:
-        """Write pieces one after the other, and have the kernel begin to bring them to the disk: left alone
-        it waits for the sync at the end, with the processor idle."""
-        start = offset
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write an aligned buffer's bytes to an aligned offset."""
+        is_direct = self._is_direct
+        whole = direct.whole_bytes(len(data)) if is_direct else len(data)
         try:
-            while pieces:
-                written = os.pwritev(self.fd, pieces, offset)
-                offset += written
-                while pieces and written >= len(pieces[0]):
-                    written -= len(pieces.pop(0))
-                if written:
-                    pieces[0] = pieces[0][written:]
-            os.posix_fadvise(self.fd, start, offset - start, os.POSIX_FADV_DONTNEED)
+            self._write(offset, data[:whole])
+        except OSError as error:
+            if not (is_direct and direct.is_refusal(error)):
+                raise _refused(self.path, error) from error
+            self._end_direct()
+            self.write(offset, data)
+            return
+        if whole < len(data):
+            self._tail = (offset + whole, bytes(data[whole:]))  # the end of the disk
+        if not is_direct:
+            # Left alone the kernel waits for the sync at the end, with the processor idle.
+            os.posix_fadvise(self.fd, offset, len(data), os.POSIX_FADV_DONTNEED)
+
+    def finish(self) -> None:
+        """Write what was left; everything is durable on return."""
+        try:
+            self._end_direct()
+            if self._tail is not None:
+                self._write(self._tail[0], memoryview(self._tail[1]))
+            os.fsync(self.fd)
         except OSError as error:
             raise _refused(self.path, error) from error
+
+    def _end_direct(self) -> None:
+        self._is_direct = False
+        direct.end(self.fd)
+
+    def _write(self, offset: int, data: memoryview) -> None:
+        while data:
+            written = os.pwrite(self.fd, data, offset)
+            offset += written
+            data = data[written:]
 
 
 class _DiskRestore:
@@ -89,7 +113,7 @@ class _DiskRestore:
         self.written_bytes = 0
 
     def run(self) -> None:
-        workers = min(_WORKERS_MAX, os.cpu_count() or 1)
+        workers = min(_WORKERS_MAX, _WAITING + (os.cpu_count() or 1))
         stop = threading.Event()
         with ThreadPoolExecutor(workers, thread_name_prefix="vdr-restore") as pool:
             futures = [pool.submit(self._work, stop) for _ in range(workers)]
@@ -177,26 +201,31 @@ class _DiskRestore:
         offset = first_block * self._root.block_bytes
         count = len(ids) // CHUNK_ID_BYTES
         total = min(count * self._root.block_bytes, self._root.size_bytes - offset)
+        buffer = self._buffer()
         if isinstance(self._source, _DirectSource):
-            buffer = self._buffer()
-            lengths: Iterable[int] = self._source.fetch_into(ids, buffer, self._root.block_bytes)
-            pieces: list[Piece] = [memoryview(buffer)[:total]]
+            lengths = self._source.fetch_into(ids, buffer, self._root.block_bytes)
         else:
-            fetched = self._source.fetch(ids)
-            lengths = map(len, fetched)
-            pieces = list(fetched)
+            lengths = self._fetch_into(ids, buffer)
         for i, length in enumerate(lengths):
             wanted = min(self._root.block_bytes, total - i * self._root.block_bytes)
             if length != wanted:
                 chunk_id = ids[CHUNK_ID_BYTES * i : CHUNK_ID_BYTES * (i + 1)]
                 raise Damaged(what=f"chunk {chunk_id.hex()}", reason=f"it is no block of {wanted} bytes")
-        self._target.write(offset, pieces)
+        self._target.write(offset, buffer[:total])
         return total
 
-    def _buffer(self) -> bytearray:
+    def _fetch_into(self, ids: bytes, out: memoryview) -> Iterator[int]:
+        fetched = self._source.fetch(ids)
+        for i, plain in enumerate(fetched):
+            if len(plain) <= self._root.block_bytes:
+                at = i * self._root.block_bytes
+                out[at : at + len(plain)] = plain
+        return map(len, fetched)
+
+    def _buffer(self) -> memoryview:
         if not hasattr(self._local, "buffer"):
-            self._local.buffer = bytearray(_BATCH_BLOCKS * self._root.block_bytes)
-        buffer: bytearray = self._local.buffer
+            self._local.buffer = direct.aligned_buffer(_BATCH_BLOCKS * self._root.block_bytes)
+        buffer: memoryview = self._local.buffer
         return buffer
 
     def _zero(self, first_block: int, end_block: int) -> None:
@@ -258,9 +287,10 @@ def _restore_file(
     try:
         try:
             os.ftruncate(fd, root.size_bytes)
-            run = _DiskRestore(root, source, _Target(path, fd, None), progress=progress, cancel=cancel)
+            target = _Target(path, fd, None)
+            run = _DiskRestore(root, source, target, progress=progress, cancel=cancel)
             run.run()
-            os.fsync(fd)
+            target.finish()
         finally:
             os.close(fd)
         partial.rename(path)
@@ -315,10 +345,12 @@ def _restore_device(
         _check_room(path, device_bytes, root)
         if not overwrite:
             _check_blank(path, fd, device_bytes)
-        with Disk.open_file(fd, writable=True) as disk:
-            run = _DiskRestore(root, source, _Target(path, fd, disk.zero), progress=progress, cancel=cancel)
+        # Opened a second time: zeros are written in whatever pieces they come, never directly.
+        with ImageDisk.open(path, writable=True) as disk:
+            target = _Target(path, fd, disk.zero)
+            run = _DiskRestore(root, source, target, progress=progress, cancel=cancel)
             run.run()
-        os.fsync(fd)
+            target.finish()
     except OSError as error:
         with suppress(OSError):
             os.close(fd)

@@ -57,7 +57,7 @@ class ChunkReader:
         except FetchFailed as error:
             raise self._damaged(ids, error.position, error.code, error.pack) from error
 
-    def fetch_into(self, ids: bytes, out: bytearray, piece_bytes: int) -> "array[int]":
+    def fetch_into(self, ids: bytes, out: bytearray | memoryview, piece_bytes: int) -> "array[int]":
         """Like `fetch`, chunk i to out[i * piece_bytes], without an object for each; returns their lengths.
 
         Raises Damaged too when one is longer than `piece_bytes`.

@@ -1,8 +1,11 @@
 """Restoring disks: holes stay holes, refusals change nothing, damage is never written as data."""
 
+import errno
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -45,6 +48,39 @@ def test_restored_file_is_identical_and_as_sparse(
     assert report.written_bytes == 12 << 20
     assert target.stat().st_blocks * 512 <= (12 << 20) + 65536
     assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("says_at_once", [True, False], ids=["told at once", "told by the first write"])
+def test_disk_is_restored_where_nothing_can_be_written_past_the_page_cache(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says_at_once: bool
+) -> None:
+    image, target = tmp_path / "odd.raw", tmp_path / "out.raw"
+    image.write_bytes(bytes(70_000) + os.urandom(300_001))
+    with storage.session() as session:
+        draft = backup_disk(image, session, object_name="x", progress=lambda _: None, cancel=Cancel())
+        session.commit(draft)
+    assert isinstance(draft.root, DiskRoot)
+    control, write, refused = fcntl.fcntl, os.pwrite, []
+
+    def refuse() -> NoReturn:
+        refused.append(True)
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    def refusing_control(fd: int, command: int, value: int = 0) -> int:
+        is_wanted = command == fcntl.F_SETFL and value & os.O_DIRECT
+        return refuse() if is_wanted else control(fd, command, value)
+
+    def refusing_write(fd: int, data: memoryview, offset: int) -> int:
+        is_direct = control(fd, fcntl.F_GETFL) & os.O_DIRECT
+        return refuse() if is_direct else write(fd, data, offset)
+
+    if says_at_once:
+        monkeypatch.setattr(fcntl, "fcntl", refusing_control)
+    else:
+        monkeypatch.setattr(os, "pwrite", refusing_write)
+    restore(draft.root, storage, target)
+    assert refused
+    assert target.read_bytes() == image.read_bytes()
 
 
 def test_existing_target_is_refused_and_left_alone(storage: Storage, root: DiskRoot, tmp_path: Path) -> None:
