@@ -164,6 +164,18 @@ def seal(
     return written, places
 
 
+def rows(ids: Buffer, table: Buffer, places: Buffer) -> bytes:
+    """Rows (48 bytes each) of the chunks that `seal` gave a place."""
+    id_array, entries = buffer.readable(ids), buffer.readable(table, "vdr_chunk_entry")
+    spots = buffer.readable(places, "vdr_place")
+    count = len(entries)
+    if len(id_array) != 32 * count or len(spots) != count:
+        raise ValueError("one id and one place for each entry is needed")
+    out = bytearray(ROW_BYTES * count)
+    filled = lib.vdr_chunk_rows(id_array, entries, spots, count, buffer.writable(out, "vdr_chunk_row"))
+    return bytes(out[: ROW_BYTES * filled])
+
+
 def walk(pack: Buffer, offset: int, encryption: int, *, rows_max: int) -> tuple[bytes, int]:
     """Rows (48 bytes each) of the whole records from `offset` on, and where the last of them ends."""
     array = buffer.readable(pack)

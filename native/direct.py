@@ -16,7 +16,7 @@ ALIGN_BYTES = 4096
 
 def aligned_buffer(length_bytes: int) -> memoryview:
     """Zeroed memory that direct writes can be made from."""
-    return memoryview(mmap.mmap(-1, length_bytes))
+    return memoryview(mmap.mmap(-1, length_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def whole_bytes(length_bytes: int) -> int:

@@ -285,6 +285,19 @@ int64_t vdr_chunk_seal(vdr_aead *aead, int encryption, const uint8_t *ids, const
     return (int64_t)filled;
 }
 
+int64_t vdr_chunk_rows(const uint8_t *ids, const vdr_chunk_entry *table, const vdr_place *places, size_t count,
+                       vdr_chunk_row *rows) {
+    size_t filled = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (places[i].pack == VDR_INDEX_NO_PACK) continue;
+        vdr_chunk_row *row = &rows[filled++];
+        *row = (vdr_chunk_row){.offset = places[i].offset, .stored_bytes = places[i].stored_bytes,
+                               .plain_bytes = places[i].plain_bytes, .kind = table[i].kind, .codec = table[i].codec};
+        memcpy(row->id, ids + 32 * i, 32);
+    }
+    return (int64_t)filled;
+}
+
 /* Framing of a record header: VDR_OK and the row, or VDR_E_CORRUPT. */
 static int record_parse(const uint8_t *record, size_t bytes, uint64_t pack_offset, int encryption, vdr_chunk_row *row) {
     if (bytes < VDR_CHUNK_HEADER_BYTES || memcmp(record, record_magic, 4)) return VDR_E_CORRUPT;

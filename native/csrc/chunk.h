@@ -83,6 +83,10 @@ typedef struct {
     uint16_t reserved;
 } vdr_chunk_row;
 
+/* Rows of the entries that were sealed (places[i].pack is not VDR_INDEX_NO_PACK), in order. Returns how many. */
+int64_t vdr_chunk_rows(const uint8_t *ids, const vdr_chunk_entry *table, const vdr_place *places, size_t count,
+                       vdr_chunk_row *rows);
+
 /* Walk the records in `pack` (mapped, `bytes` long) from `offset`; stop at the first whose framing or CRC does not hold, at the
  * end, or when `rows` is full. *end = where it stopped. Returns the number of rows. */
 int64_t vdr_chunk_walk(const uint8_t *pack, size_t bytes, uint64_t offset, int encryption, vdr_chunk_row *rows,

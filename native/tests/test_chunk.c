@@ -115,6 +115,8 @@ static void check_records(int encryption, size_t bytes) {
     assert(vdr_chunk_walk(pack, end, 64, encryption, rows, PIECES, &stop) == 3 && stop == end);
     assert(vdr_chunk_walk(pack, end - 1, 64, encryption, rows, PIECES, &stop) == 2 && stop == places[3].offset);
     assert(vdr_chunk_walk(pack, end, 64, encryption, rows, PIECES, &stop) == 3);
+    vdr_chunk_row sealed[PIECES];
+    assert(vdr_chunk_rows(ids, table, places, PIECES, sealed) == 3 && memcmp(sealed, rows, 3 * sizeof *rows) == 0);
     int8_t status[3];
     assert(vdr_chunk_verify(pack, end, 0, aead, encryption, decoder, id_keys, rows, 3, status) == 3);
     /* Any one bit of a record: found, and never opened as something else. */

@@ -33,6 +33,8 @@ LEAF_BYTES = FANOUT * BLOCK_BYTES
 _BATCH_BLOCKS = 64
 """4 MiB: long enough that the interpreter costs 2%, short enough that four workers stay under 50 MiB."""
 _WORKERS_MAX = 4
+_WAITING = 1
+"""Workers beyond one for each processor: so many wait for the storage at any time."""
 
 
 @dataclass
@@ -145,7 +147,7 @@ class _DiskBackup:
         self.counts = counts
 
     def run(self) -> DiskRoot:
-        workers = min(_WORKERS_MAX, os.cpu_count() or 1)
+        workers = min(_WORKERS_MAX, _WAITING + (os.cpu_count() or 1))
         stop = threading.Event()
         with ThreadPoolExecutor(workers, thread_name_prefix="vdr-disk") as pool:
             futures = [pool.submit(self._work, stop) for _ in range(workers)]

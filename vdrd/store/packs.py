@@ -10,13 +10,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
-from native import chunk
+from native import chunk, direct
 from native.aead import Aead, Algorithm
 from native.index import NO_PACK, Index
 from vdrd.formats import pack as pack_format
 from vdrd.formats.keys import DomainKeys
-from vdrd.model.chunks import CHUNK_ID_BYTES, EncodedBatch
-from vdrd.model.errors import VdrError
+from vdrd.model.chunks import EncodedBatch
+from vdrd.model.errors import StorageUnwritable, VdrError
 from vdrd.store.directory import StorageDirectory
 from vdrd.store.keyring import Keyring
 
@@ -24,6 +24,10 @@ PACK_BYTES = 32 << 20
 """A pack is closed when it has grown to this: large enough for few files, small enough to rewrite when half
 dead."""
 
+STAGE_BYTES = 8 << 20
+"""Memory for what is not written yet; a batch that is longer gets more."""
+_WRITE_BYTES = 1 << 20
+"""Written at once: a disk is nearly as fast with this as with more."""
 _INVERT = bytes([1, 0]) + bytes(254)
 _SEALING_MAX = 4
 """Packs waiting to be synced; more would only be dirty memory."""
@@ -41,9 +45,15 @@ def partial_name(pack_id: bytes) -> str:
 
 
 class OpenPack:
-    """A pack being written. One thread at a time."""
+    """A pack being written. One thread at a time.
 
-    def __init__(self, directory: StorageDirectory, index: Index, keyring: Keyring, keys: DomainKeys) -> None:
+    Records are sealed into `stage`, memory of the pool's that goes to the file in large direct writes: what
+    was put last is not in the file yet. Nothing is written twice.
+    """
+
+    def __init__(
+        self, directory: StorageDirectory, index: Index, keyring: Keyring, keys: DomainKeys, stage: memoryview
+    ) -> None:
         self._directory = directory
         self._index = index
         self.keys = keys
@@ -54,7 +64,7 @@ class OpenPack:
         self._header = pack_format.PackHeader(
             self._algorithm, keys.epoch, keys.domain, keyring.storage_id, self.pack_id, int(time.time())
         ).encode()
-        self._rows: list[bytes] = []
+        self._rows = bytearray()
         self._aead = (
             None
             if self._algorithm is Algorithm.NONE
@@ -62,32 +72,38 @@ class OpenPack:
         )
         self._fd = directory.create(self._name)
         try:
-            directory.write(self._fd, self._header, 0, self._name)
+            self._is_direct = direct.begin(self._fd)
         except BaseException:
             os.close(self._fd)
             raise
-        self.bytes = len(self._header)
+        self.stage = stage
+        self.stage[: len(self._header)] = self._header
+        self._staged = self.bytes = len(self._header)
         self.number = index.pack_add(self.pack_id, keys.domain, keys.epoch)
 
     @property
     def count(self) -> int:
         """Chunks in it."""
-        return len(self._rows)
+        return len(self._rows) // pack_format.ROW_BYTES
 
     @property
     def file_bytes(self) -> int:
         """Length once closed."""
-        return self.bytes + pack_format.ROW_BYTES * self.count + pack_format.TRAILER_BYTES
+        return self.bytes + len(self._rows) + pack_format.TRAILER_BYTES
 
-    def append(self, batch: EncodedBatch, skip: bytearray, scratch: bytearray) -> int:
-        """Seal and write the chunks not skipped; returns the bytes added. `scratch` is grown as needed.
+    def append(self, batch: EncodedBatch, skip: bytearray, *, is_read_at_once: bool) -> int:
+        """Seal the chunks not skipped; returns the bytes added. `is_read_at_once`: readers may already know
+        these chunks, so they are in the file on return.
 
-        A failed write spoils the pack: the bytes at that offset may have reached the disk, and a nonce must
-        not seal two different records, so nothing is ever written there again.
+        After a failed write the pack is to be closed: what is staged still belongs to it and is tried once
+        more then, and if that fails too all of it is lost. Sealing anything else at those offsets could use
+        a nonce twice.
         """
         needed = chunk.sealed_bytes(batch.table, skip, self._algorithm)
-        if len(scratch) < needed:
-            scratch.extend(bytes(needed - len(scratch)))
+        if len(self.stage) - self._staged < needed:
+            larger = direct.aligned_buffer(direct.whole_bytes(self._staged + needed) + STAGE_BYTES)
+            larger[: self._staged] = self.stage[: self._staged]
+            self.stage = larger
         written, places = chunk.seal(
             self._aead,
             batch.ids,
@@ -96,25 +112,48 @@ class OpenPack:
             skip=skip,
             pack=self.number,
             pack_offset=self.bytes,
-            out=scratch,
+            out=self.stage[self._staged :],
         )
-        self._directory.write(self._fd, memoryview(scratch)[:written], self.bytes, self._name)
-        self._index.insert(batch.ids, places)
-        for i, skipped in enumerate(skip):
-            if not skipped:
-                self._rows.append(_row(batch, i, places))
+        self._rows += chunk.rows(batch.ids, batch.table, places)
         self.bytes += written
+        self._staged += written
+        if is_read_at_once:
+            self._end_direct()
+        if self._staged >= _WRITE_BYTES or is_read_at_once:
+            self._write_staged()
+        self._index.insert(batch.ids, places)
         return written
 
-    def close(self) -> None:
-        """Write table and trailer, make the file durable and give it its name (the directory is not
-        synced)."""
+    def _write_staged(self) -> None:
+        """Write the stage, of which a direct write can take whole sectors only."""
+        whole = direct.whole_bytes(self._staged) if self._is_direct else self._staged
+        at = self.bytes - self._staged
         try:
-            table = b"".join(self._rows)
+            self._directory.write(self._fd, self.stage[:whole], at, self._name)
+        except StorageUnwritable as error:
+            if not (self._is_direct and direct.is_refusal(error.__cause__)):
+                raise
+            self._end_direct()
+            self._directory.write(self._fd, self.stage[:whole], at, self._name)
+        self.stage[: self._staged - whole] = self.stage[whole : self._staged]
+        self._staged -= whole
+
+    def _end_direct(self) -> None:
+        if self._is_direct:
+            self._is_direct = False
+            direct.end(self._fd)
+
+    def close(self) -> None:
+        """Write what is staged, table and trailer, make the file durable and give it its name (the directory
+        is not synced)."""
+        try:
+            table = bytes(self._rows)
             key = self.keys.table_key(self.pack_id)
             trailer = pack_format.encode_trailer(self._header, table, self.bytes, key)
-            self._directory.truncate(self._fd, self.bytes, self._name)
-            self._directory.write(self._fd, table + trailer, self.bytes, self._name)
+            self._write_staged()
+            self._end_direct()
+            rest = bytes(self.stage[: self._staged]) + table + trailer
+            self._directory.write(self._fd, rest, self.bytes - self._staged, self._name)
             self._directory.sync(self._fd, self._name)
             # Nobody reads a new pack soon: its pages serve the next one, and what the host had cached stays.
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -129,16 +168,6 @@ class OpenPack:
             self._fd = -1
         if self._aead is not None:
             self._aead.close()
-
-
-def _row(batch: EncodedBatch, i: int, places: bytearray) -> bytes:
-    place = places[16 * i : 16 * i + 16]
-    entry = batch.table[chunk.ENTRY_BYTES * i : chunk.ENTRY_BYTES * (i + 1)]
-    # A pack's table has offset, stored and plain bytes in the order of a place.
-    codec, kind = entry[8:9], entry[9:10]
-    return (
-        batch.ids[CHUNK_ID_BYTES * i : CHUNK_ID_BYTES * (i + 1)] + bytes(place[4:16]) + kind + codec + b"\0\0"
-    )
 
 
 class SealedPack:
@@ -180,7 +209,9 @@ class PackPool:
         self._unsynced: set[str] = set()
         self.failure_count = 0
         self._last_failure: BaseException | None = None
-        self._scratch = threading.local()
+        self._stages: list[memoryview] = []
+        self._own: set[int] = set()
+        self._unfinished: set[int] = set()
 
     def put(self, batch: EncodedBatch, domain: int, *, again: bool = False) -> int:
         """Store what the index lacks of a batch (all of it with `again`); returns the bytes added.
@@ -192,18 +223,12 @@ class PackPool:
             return 0
         pack = self._take(domain)
         try:
-            written = pack.append(batch, skip, self._buffer())
+            written = pack.append(batch, skip, is_read_at_once=again)
         except BaseException:
             self._give(pack, spoiled=True)
             raise
         self._give(pack, spoiled=False)
         return written
-
-    def _buffer(self) -> bytearray:
-        if not hasattr(self._scratch, "buffer"):
-            self._scratch.buffer = bytearray()
-        buffer: bytearray = self._scratch.buffer
-        return buffer
 
     def _take(self, domain: int) -> OpenPack:
         with self._lock:
@@ -211,9 +236,12 @@ class PackPool:
                 if pack.keys.domain == domain and pack.keys.epoch == self._keyring.epoch:
                     self._busy.add(pack)
                     return self._idle.pop(i)
-        pack = OpenPack(self._directory, self._index, self._keyring, self._keyring.domain(domain))
+            stage = self._stages.pop() if self._stages else direct.aligned_buffer(STAGE_BYTES)
+        pack = OpenPack(self._directory, self._index, self._keyring, self._keyring.domain(domain), stage)
         with self._lock:
             self._busy.add(pack)
+            self._own.add(pack.number)
+            self._unfinished.add(pack.number)
         return pack
 
     def _give(self, pack: OpenPack, *, spoiled: bool) -> None:
@@ -252,6 +280,10 @@ class PackPool:
             self._on_sealed(SealedPack(pack))
         except BaseException as error:
             self._lose(pack, error)
+        finally:
+            with self._lock:
+                self._unfinished.discard(pack.number)
+                self._stages.append(pack.stage)
 
     def _lose(self, pack: OpenPack, error: BaseException) -> None:
         """A pack could not be made durable: its chunks count as missing from now on, and whoever may have
@@ -294,6 +326,15 @@ class PackPool:
                 with self._lock:
                     self._unsynced |= unsynced
                 raise
+
+    def settle(self, number: int) -> bool:
+        """See to it that what was put into a pack is in its file; False if it is none of this pool's."""
+        with self._lock:
+            is_open, is_own = number in self._unfinished, number in self._own
+        if is_open:
+            with suppress(VdrError):  # whoever put it hears of that
+                self.flush(since=self.failure_count)
+        return is_own
 
     def check(self, since: int) -> None:
         """Raise what lost a pack since `failure_count` was `since`, if anything did."""

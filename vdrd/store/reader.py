@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable
+from typing import TypeVar
 
 from native.disk import Disk
 from native.diskmap import point_disk
@@ -11,6 +12,8 @@ from vdrd.model.chunks import CHUNK_BYTES_MAX, CHUNK_ID_BYTES
 from vdrd.model.errors import Damaged
 from vdrd.model.points import DiskRoot
 from vdrd.store.index import ChunkIndex
+
+T = TypeVar("T")
 
 CACHE_BYTES = 64 << 20
 """Map nodes and blocks kept for random reads: the nodes of 100 GiB of disk take half of it."""
@@ -35,13 +38,18 @@ class ChunkReader:
         reader: Reader,
         *,
         is_alone: bool,
+        settle: Callable[[int | None], bool],
         is_confined: bool = False,
         on_refresh: Callable[[], None] = lambda: None,
     ) -> None:
-        """`is_alone`: nobody else writes, so what the index lacks is nowhere. `is_confined`: to one key
-        domain, in which a chunk of another is not there. `on_refresh`: the index may know new packs."""
+        """`is_alone`: nobody else writes, so what the index lacks is nowhere. `settle` sees to it that what
+        this process has put into a pack is in its file, and says whether the pack is its own. `is_confined`:
+        to one key domain, in which a chunk of another is not there. `on_refresh`: the index may know new
+        packs.
+        """
         self._index = index
         self._is_alone = is_alone
+        self._settle = settle
         self._is_confined = is_confined
         self._on_refresh = on_refresh
         self.native = reader
@@ -52,10 +60,7 @@ class ChunkReader:
         lengths = self._lengths(ids)
         if lengths and max(lengths) > CHUNK_BYTES_MAX:
             raise Damaged(what="index", reason="a chunk's length is out of bounds")
-        try:
-            return self.native.fetch(ids, lengths)
-        except FetchFailed as error:
-            raise self._damaged(ids, error.position, error.code, error.pack) from error
+        return self._settled(ids, lambda: self.native.fetch(ids, lengths))
 
     def fetch_into(self, ids: bytes, out: bytearray | memoryview, piece_bytes: int) -> "array[int]":
         """Like `fetch`, chunk i to out[i * piece_bytes], without an object for each; returns their lengths.
@@ -64,16 +69,25 @@ class ChunkReader:
         """
         count = len(ids) // CHUNK_ID_BYTES
         offsets = array("Q", range(0, count * piece_bytes, piece_bytes))
+        room = array("I", [piece_bytes]) * count
         lengths = array("I")
+        found = self._settled(ids, lambda: self.native.fetch_into(ids, out, offsets, room))
+        lengths.frombytes(bytes(found))
+        return lengths
+
+    def _settled(self, ids: bytes, fetch: Callable[[], T]) -> T:
+        """What `fetch` gives; asked again when the chunk it lacked may have come to its place meanwhile."""
         try:
-            room = array("I", [piece_bytes]) * count
-            lengths.frombytes(bytes(self.native.fetch_into(ids, out, offsets, room)))
+            return fetch()
         except FetchFailed as error:
             if error.code == "missing" and not self._is_alone:
                 self._lengths(ids)  # looks again, for what another process wrote meanwhile
-                return self.fetch_into(ids, out, piece_bytes)
+            elif not self._settle(error.pack):
+                raise self._damaged(ids, error.position, error.code, error.pack) from error
+        try:
+            return fetch()
+        except FetchFailed as error:
             raise self._damaged(ids, error.position, error.code, error.pack) from error
-        return lengths
 
     def _lengths(self, ids: bytes) -> "array[int]":
         for is_last in (self._is_alone, True):

@@ -105,7 +105,11 @@ class Storage:
         self._readers_lock = threading.Lock()
         self._domains: set[int] = set()  # whose keys `reader` has
         self.reader = ChunkReader(
-            self.index, self._native_reader(), is_alone=self.is_writable, on_refresh=self._learn_domains
+            self.index,
+            self._native_reader(),
+            is_alone=self.is_writable,
+            settle=self._settle,
+            on_refresh=self._learn_domains,
         )
         self._learn_domains()
 
@@ -120,7 +124,7 @@ class Storage:
                 native = self._native_reader()
                 self._give_keys(native, domain)
                 self._readers[domain] = ChunkReader(
-                    self.index, native, is_alone=self.is_writable, is_confined=True
+                    self.index, native, is_alone=self.is_writable, settle=self._settle, is_confined=True
                 )
             return self._readers[domain]
 
@@ -142,6 +146,9 @@ class Storage:
             for domain in {row.domain for row in self.index.pack_rows().values()}.union(more) - self._domains:
                 self._give_keys(self.reader.native, domain)
                 self._domains.add(domain)
+
+    def _settle(self, pack: int | None) -> bool:
+        return self._pool is not None and pack is not None and self._pool.settle(pack)
 
     # ---- making and opening ----
 

@@ -117,7 +117,7 @@ def test_backup_that_dies_at_any_step_keeps_earlier_points_and_goes_on(
             assert list((path / "tmp").iterdir()) == []
             storage.forget([point.point_id for point in storage.points("c")])
     assert ended
-    assert steps > 20
+    assert steps > 15
     assert_whole(path, tmp_path, {"a", "b", "c"})
 
 
