@@ -8,36 +8,18 @@ came.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
-from zoneinfo import available_timezones
 
 import msgspec
 from werkzeug.datastructures import MultiDict
 
+from console.schedule_form import ScheduleRow, number
 from console.words import Words
 from schemas import api
 
 STEPS: Final = ("what", "pick", "when", "check")
 SCHEDULES_MAX = 8
-UNITS: Final = {"minutes": 60, "hours": 3600, "days": 86400}
 
 M = TypeVar("M", bound=api.Message)
-
-_MINUTE = 60
-_DAY = 86400
-
-
-@dataclass(slots=True)
-class ScheduleRow:
-    """One schedule as it is typed."""
-
-    kind: str = "none"
-    """`none`, `interval` or `daily`."""
-    every: str = "6"
-    unit: str = "hours"
-    at: str = "01:00"
-    zone: str = "UTC"
-    days: list[str] = field(default_factory=lambda: [str(day) for day in range(1, 8)])
-    backup_type: str = "incremental"
 
 
 @dataclass(slots=True)
@@ -85,7 +67,7 @@ class JobForm:
             host: "\n".join(_lines("\n".join(given.getlist(f"paths_{host}")))) for host in form.hosts
         }
         if "schedules" in given:
-            form.schedules = [_row(given, n) for n in range(_count(given.get("schedules", "0")))]
+            form.schedules = [ScheduleRow.read(given, n) for n in range(_count(given.get("schedules", "0")))]
         return form
 
     @classmethod
@@ -100,7 +82,7 @@ class JobForm:
             include="\n".join(options.include),
             exclude="\n".join(options.exclude),
             storage_id=job.storage_id,
-            schedules=[_row_of(schedule) for schedule in job.schedules] or [ScheduleRow()],
+            schedules=[ScheduleRow.of(schedule) for schedule in job.schedules] or [ScheduleRow()],
             keep_last=str(options.keep_last or ""),
             keep_days=str(options.keep_days or ""),
             channel_count=str(options.channel_count),
@@ -131,9 +113,7 @@ class JobForm:
     def _hidden_schedules(self) -> Iterator[tuple[str, str]]:
         yield "schedules", str(len(self.schedules))
         for n, row in enumerate(self.schedules):
-            for name in ("kind", "every", "unit", "at", "zone", "backup_type"):
-                yield f"s{n}_{name}", getattr(row, name)
-            yield from ((f"s{n}_day", day) for day in row.days)
+            yield from row.hidden(n)
 
     # Checks
 
@@ -154,7 +134,8 @@ class JobForm:
                 elif bad is not None:
                     found[f"paths_{host}"] = t("wizard.wrong.path", path=bad)
         elif step == "when":
-            found.update(self._schedule_problems(t))
+            for n, row in enumerate(self.schedules):
+                found.update(row.problems(n, t))
             for name, low, high in (
                 ("keep_last", 1, 100000),
                 ("keep_days", 1, 36500),
@@ -163,27 +144,13 @@ class JobForm:
                 ("retry_delay_seconds", 1, 86400),
             ):
                 text = getattr(self, name)
-                if (text or not name.startswith("keep")) and _number(text, low, high) is None:
+                if (text or not name.startswith("keep")) and number(text, low, high) is None:
                     found[name] = t("wizard.wrong.number", low=low, high=high)
             if not self.storage_id:
                 found["storage_id"] = t("wizard.wrong.storage")
         elif step == "check" and not self.name:
             found["name"] = t("wizard.wrong.name")
         return found
-
-    def _schedule_problems(self, t: Words) -> Iterator[tuple[str, str]]:
-        for n, row in enumerate(self.schedules):
-            if row.kind == "interval":
-                seconds = (_number(row.every, 1, 100000) or 0) * UNITS.get(row.unit, 0)
-                if not _MINUTE <= seconds <= 366 * _DAY:
-                    yield f"s{n}_every", t("wizard.wrong.every")
-            elif row.kind == "daily":
-                if not _is_wall_time(row.at):
-                    yield f"s{n}_at", t("wizard.wrong.at")
-                if row.zone not in available_timezones():
-                    yield f"s{n}_zone", t("wizard.wrong.zone", zone=row.zone)
-                if not row.days:
-                    yield f"s{n}_day", t("wizard.wrong.days")
 
     # Calls
 
@@ -193,17 +160,7 @@ class JobForm:
 
     def schedule_list(self) -> list[api.Schedule]:
         """When to run. Only after `problems('when')` was empty."""
-        made: list[api.Schedule] = []
-        for row in self.schedules:
-            kind = api.BackupType(row.backup_type)
-            if row.kind == "interval":
-                made.append(
-                    api.IntervalSchedule(every_seconds=int(row.every) * UNITS[row.unit], backup_type=kind)
-                )
-            elif row.kind == "daily":
-                days = sorted({int(day) for day in row.days})
-                made.append(api.DailySchedule(at=row.at, zone=row.zone, weekdays=days, backup_type=kind))
-        return made
+        return [made for row in self.schedules if (made := row.schedule()) is not None]
 
     def options(self) -> api.JobOptions:
         """How to do it."""
@@ -256,51 +213,3 @@ def _lines(text: str) -> list[str]:
 
 def _count(text: str) -> int:
     return min(int(text), SCHEDULES_MAX) if text.isdigit() else 0
-
-
-def _number(text: str, low: int, high: int) -> int | None:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        return None
-    return int(text) if low <= int(text) <= high else None
-
-
-def _is_wall_time(text: str) -> bool:
-    hours, colon, minutes = text.partition(":")
-    return (
-        colon == ":"
-        and len(hours) == len(minutes) == 2
-        and _number(hours, 0, 23) is not None
-        and _number(minutes, 0, 59) is not None
-    )
-
-
-def _row(given: MultiDict[str, str], n: int) -> ScheduleRow:
-    plain = ScheduleRow()
-    row = ScheduleRow(
-        **{
-            name: given.get(f"s{n}_{name}", getattr(plain, name)).strip()
-            for name in ("kind", "every", "unit", "at", "zone", "backup_type")
-        }
-    )
-    row.days = [day for day in given.getlist(f"s{n}_day") if day in set("1234567")]
-    if row.backup_type not in set(api.BackupType):
-        row.backup_type = plain.backup_type
-    return row
-
-
-def _row_of(schedule: api.Schedule) -> ScheduleRow:
-    if isinstance(schedule, api.DailySchedule):
-        return ScheduleRow(
-            kind="daily",
-            at=schedule.at,
-            zone=schedule.zone,
-            days=[str(day) for day in schedule.weekdays],
-            backup_type=schedule.backup_type,
-        )
-    seconds = schedule.every_seconds
-    unit = next(
-        name for name in ("days", "hours", "minutes") if seconds % UNITS[name] == 0 or name == "minutes"
-    )
-    return ScheduleRow(
-        kind="interval", every=str(seconds // UNITS[unit]), unit=unit, backup_type=schedule.backup_type
-    )

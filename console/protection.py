@@ -6,7 +6,7 @@ worked; at risk when one of these failed but there is a point; unprotected when 
 point.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -66,18 +66,7 @@ def interval_seconds(job: api.JobInfo) -> float | None:
     """Longest time between two runs that the job's schedules promise; None without any that is active."""
     if not job.is_enabled or not job.schedules:
         return None
-    longest = []
-    for schedule in job.schedules:
-        if isinstance(schedule, api.IntervalSchedule):
-            longest.append(float(schedule.every_seconds))
-        else:
-            longest.append(_longest_gap_days(schedule.weekdays) * 86400.0)
-    return min(longest)
-
-
-def _longest_gap_days(weekdays: Sequence[int]) -> int:
-    days = sorted(set(weekdays)) or [1]
-    return max((after - before - 1) % 7 + 1 for before, after in zip(days, [*days[1:], days[0]], strict=True))
+    return api.longest_gap_seconds(job.schedules)
 
 
 def judge(hosts: Iterable[api.HostInfo], jobs: Iterable[api.JobInfo], now: datetime) -> Verdict:

@@ -11,9 +11,10 @@ import msgspec
 from quart import Blueprint, request
 
 from console.context import ask, words
-from console.job_form import SCHEDULES_MAX, STEPS, JobForm, ScheduleRow
+from console.job_form import SCHEDULES_MAX, STEPS, JobForm
 from console.pages.frame import Answer, form, go, render, sentence, signed_in
 from console.rest.problem import status_of
+from console.schedule_form import ScheduleRow
 from console.sentences import retention_sentence, schedules_sentence, sources_sentence
 from schemas import api
 from vdrd.model.errors import VdrError

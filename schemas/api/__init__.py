@@ -47,8 +47,6 @@ from schemas.api.hosts import NodeInfo as NodeInfo
 from schemas.api.hosts import NodeList as NodeList
 from schemas.api.hosts import NodePage as NodePage
 from schemas.api.hosts import PassiveEnrolment as PassiveEnrolment
-from schemas.api.jobs import DailySchedule as DailySchedule
-from schemas.api.jobs import IntervalSchedule as IntervalSchedule
 from schemas.api.jobs import JobClone as JobClone
 from schemas.api.jobs import JobCreate as JobCreate
 from schemas.api.jobs import JobDelete as JobDelete
@@ -63,10 +61,6 @@ from schemas.api.jobs import JobPage as JobPage
 from schemas.api.jobs import JobRunNow as JobRunNow
 from schemas.api.jobs import JobSource as JobSource
 from schemas.api.jobs import RunsStarted as RunsStarted
-from schemas.api.jobs import Schedule as Schedule
-from schemas.api.jobs import WallTime as WallTime
-from schemas.api.jobs import Weekday as Weekday
-from schemas.api.jobs import Zone as Zone
 from schemas.api.points import ExportInfo as ExportInfo
 from schemas.api.points import ExportList as ExportList
 from schemas.api.points import ExportPage as ExportPage
@@ -93,6 +87,16 @@ from schemas.api.runs import RunLog as RunLog
 from schemas.api.runs import RunLogPage as RunLogPage
 from schemas.api.runs import RunPage as RunPage
 from schemas.api.runs import RunProgress as RunProgress
+from schemas.api.schedules import DailySchedule as DailySchedule
+from schemas.api.schedules import IntervalSchedule as IntervalSchedule
+from schemas.api.schedules import MonthlySchedule as MonthlySchedule
+from schemas.api.schedules import OnceSchedule as OnceSchedule
+from schemas.api.schedules import Schedule as Schedule
+from schemas.api.schedules import WallTime as WallTime
+from schemas.api.schedules import Weekday as Weekday
+from schemas.api.schedules import Window as Window
+from schemas.api.schedules import Zone as Zone
+from schemas.api.schedules import longest_gap_seconds as longest_gap_seconds
 from schemas.api.sessions import Login as Login
 from schemas.api.sessions import LoginReply as LoginReply
 from schemas.api.sessions import Logout as Logout

@@ -4,36 +4,9 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType, field
 
+from schemas.api.schedules import Schedule
 from schemas.api.values import ById, Id, Message, Name, Page, PageRequest, PathText, Time
 from schemas.api.words import BackupType, ObjectKind, RunState
-
-Zone = Annotated[str, Meta(min_length=1, max_length=64)]
-"""A name of the IANA time zone database, such as Asia/Shanghai."""
-
-WallTime = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
-Weekday = Annotated[int, Meta(ge=1, le=7)]
-"""1 is Monday."""
-
-
-class IntervalSchedule(Message, frozen=True, kw_only=True, tag="interval"):
-    """Every so many seconds after the start of the run before."""
-
-    every_seconds: Annotated[int, Meta(ge=60, le=366 * 86400)]
-    backup_type: BackupType = BackupType.INCREMENTAL
-
-
-class DailySchedule(Message, frozen=True, kw_only=True, tag="daily"):
-    """Once on each of the given days. A moment that a change to summer time skips is the first one after the
-    gap; one
-    that occurs twice is the first."""
-
-    at: WallTime
-    zone: Zone = "UTC"
-    weekdays: list[Weekday] = field(default_factory=lambda: [1, 2, 3, 4, 5, 6, 7])
-    backup_type: BackupType = BackupType.INCREMENTAL
-
-
-Schedule = IntervalSchedule | DailySchedule
 
 
 class JobSource(Message, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 import html
 import re
+from datetime import UTC, datetime
 
 import pytest
 from werkzeug.datastructures import MultiDict
@@ -281,3 +282,61 @@ def test_enrolment_shows_the_command_once(inside: World) -> None:
     text = inside.body(inside.post("/hosts/enrol", {"way": "active", "hours": "24"}))
     assert 'data-copy="vdr-agent enrol VDR1-secret"' in text
     assert "VDR1-secret" not in inside.text("/hosts/enrol")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected", "sentence"),
+    [
+        (
+            {"s0_kind": "monthly", "s0_on": "5", "s0_weekday": "5", "s0_months": "3, 6", "s0_at": "03:00"},
+            api.MonthlySchedule(at="03:00", weekday=5, week=5, months=[3, 6]),
+            "Incremental on the last Fri of the month, in months 3, 6 at 03:00 (UTC)",
+        ),
+        (
+            {"s0_kind": "monthly", "s0_on": "day", "s0_day_of_month": "31"},
+            api.MonthlySchedule(at="01:00", day=31),
+            "Incremental every month on day 31 at 01:00 (UTC)",
+        ),
+        (
+            {"s0_kind": "interval", "s0_every": "2", "s0_window_begin": "22:00", "s0_window_end": "06:00"},
+            api.IntervalSchedule(every_seconds=7200, window=api.Window(begin="22:00", end="06:00")),
+            "Incremental every 2 h, every day from 22:00 to 06:00 (UTC)",
+        ),
+        (
+            {"s0_kind": "once", "s0_moment": "2099-12-24T18:00", "s0_zone": "Asia/Shanghai"},
+            api.OnceSchedule(time=datetime(2099, 12, 24, 10, tzinfo=UTC)),
+            "Incremental once at 2099-12-24 10:00:00 UTC",
+        ),
+    ],
+    ids=["weekday-of-month", "day-of-month", "window", "once"],
+)
+def test_every_kind_of_schedule_goes_through_the_wizard_and_back(
+    inside: World, fields: dict[str, str], expected: api.Schedule, sentence: str
+) -> None:
+    host = next(iter(inside.server.hosts))
+    text = step(inside, inside.text("/jobs/new"), kind="files", host=host)
+    text = step(inside, text, **{f"paths_{host}": "/srv"})
+    text = step(inside, text, **fields)
+    assert sentence in html.unescape(text)
+    step(inside, text, button="save", name="calendar")
+    job = next(job for job in inside.server.jobs.values() if job.name == "calendar")
+    assert job.schedules == [expected]
+    assert JobForm.of_job(job).schedule_list() == [expected]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"s0_kind": "monthly", "s0_day_of_month": "32"},
+        {"s0_kind": "monthly", "s0_months": "13"},
+        {"s0_kind": "interval", "s0_window_begin": "22:00"},
+        {"s0_kind": "interval", "s0_window_begin": "22:00", "s0_window_end": "22:00"},
+        {"s0_kind": "once", "s0_moment": "soon"},
+    ],
+    ids=["day", "months", "half-a-window", "empty-window", "moment"],
+)
+def test_schedule_that_cannot_be_stays_on_its_step(inside: World, fields: dict[str, str]) -> None:
+    host = next(iter(inside.server.hosts))
+    text = step(inside, inside.text("/jobs/new"), kind="files", host=host)
+    text = step(inside, text, **{f"paths_{host}": "/srv"})
+    assert 'class="wrong"' in step(inside, text, **fields)

@@ -9,7 +9,7 @@ from schemas import api
 from schemas.api import AlertKind, AlertLevel, AlertState, DailySchedule, JobOptions, JobSource, RunState
 from schemas.control import RunSpec
 from vdrd.catalog import alerts, channels, jobs, runs
-from vdrd.catalog.conditions import expected_hours, patience_hours
+from vdrd.catalog.conditions import patience_hours
 from vdrd.catalog.database import Catalog
 from vdrd.net.identity import Role
 from vdrd.server.alarm import Alarm
@@ -194,21 +194,6 @@ async def test_paused_job_is_not_missed(house: House) -> None:
     house.sql("UPDATE jobs SET is_enabled = 0")
     house.clock.now_ms += 1000 * HOUR_MS
     assert await house.open() == []
-
-
-@pytest.mark.parametrize(
-    ("schedules", "hours"),
-    [
-        ([], None),
-        ([DailySchedule(at="01:00")], 24.0),
-        ([DailySchedule(at="01:00", weekdays=[1, 2, 3, 4, 5])], 72.0),
-        ([DailySchedule(at="01:00", weekdays=[7])], 168.0),
-        ([DailySchedule(at="01:00", weekdays=[7]), api.IntervalSchedule(every_seconds=7200)], 2.0),
-    ],
-    ids=["by-hand", "daily", "workdays", "weekly", "weekly-and-every-two-hours"],
-)
-def test_expected_gap_follows_the_schedule(schedules: list[Any], hours: float | None) -> None:
-    assert expected_hours(schedules) == hours
 
 
 def test_patience_of_the_job_wins_over_the_schedule() -> None:

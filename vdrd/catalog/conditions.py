@@ -11,13 +11,13 @@ from typing import Any
 
 import msgspec
 
-from schemas.api.jobs import DailySchedule, JobOptions, Schedule
+from schemas.api.jobs import JobOptions
+from schemas.api.schedules import Schedule, longest_gap_seconds
 from schemas.api.words import AlertKind, AlertLevel
 from vdrd.catalog.settings import TENANT_DEFAULT
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
-_WEEK_DAYS = 7
 
 SPACE_WARNING_SHARE = 0.15
 SPACE_CRITICAL_SHARE = 0.05
@@ -60,28 +60,13 @@ class Present:
         return self.now_ms - since > grace_ms
 
 
-def expected_hours(schedules: list[Schedule]) -> float | None:
-    """The longest a job should take between two runs, None if it is started by hand only."""
-    gaps = []
-    for schedule in schedules:
-        if isinstance(schedule, DailySchedule):
-            days = sorted(set(schedule.weekdays)) or [1]
-            nights = [
-                after - before for before, after in zip(days, [*days[1:], days[0] + _WEEK_DAYS], strict=True)
-            ]
-            gaps.append(24.0 * max(nights))
-        else:
-            gaps.append(schedule.every_seconds / 3600)
-    return min(gaps, default=None)
-
-
 def patience_hours(schedules: list[Schedule], options: JobOptions) -> float | None:
     """After how many hours without a success somebody is told; None: never."""
     if options.alert_hours is not None:
         return float(options.alert_hours)
-    expected = expected_hours(schedules)
+    gap_seconds = longest_gap_seconds(schedules)
     # Half as long again and two hours: a daily job may be late, or fail once and succeed at the retry.
-    return None if expected is None else expected * 1.5 + 2
+    return None if gap_seconds is None else gap_seconds / 3600 * 1.5 + 2
 
 
 def all_conditions(connection: sqlite3.Connection, present: Present) -> list[Condition]:

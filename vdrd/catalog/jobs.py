@@ -6,7 +6,8 @@ from itertools import groupby
 
 import msgspec
 
-from schemas.api.jobs import JobInfo, JobList, JobOptions, JobSource, Schedule
+from schemas.api.jobs import JobInfo, JobList, JobOptions, JobSource
+from schemas.api.schedules import Schedule
 from schemas.api.words import BackupType, ObjectKind, RunState
 from vdrd.catalog.paging import Filter, page
 from vdrd.catalog.times import from_ms, from_ms_or_none

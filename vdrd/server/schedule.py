@@ -1,23 +1,53 @@
 """When a schedule fires next: pure arithmetic over wall clocks and zones. Knows no jobs and no clock."""
 
+from calendar import monthrange
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from schemas.api.jobs import DailySchedule, IntervalSchedule, Schedule
+from schemas.api.schedules import (
+    DailySchedule,
+    IntervalSchedule,
+    MonthlySchedule,
+    OnceSchedule,
+    Schedule,
+    Window,
+)
 from schemas.api.words import BackupType
 from vdrd.model.errors import BadArgument
 
 _DAYS_AHEAD = 15
 """A week finds every weekday; the rest is room for a day a zone leaves out altogether."""
+_MONTHS_AHEAD = 13
+_LAST_WEEK = 5
 
 
-def check(schedules: list[Schedule]) -> None:
-    """Raise BadArgument for what the types alone let through."""
+def check(schedules: list[Schedule], now: datetime) -> None:
+    """Raise BadArgument for what the types alone let through, and for a moment that has passed already."""
     for schedule in schedules:
-        if isinstance(schedule, DailySchedule):
-            zone_named(schedule.zone)
-            if not schedule.weekdays:
-                raise BadArgument(field="schedules", reason="a daily schedule needs at least one weekday")
+        match schedule:
+            case DailySchedule():
+                _check_days(schedule.zone, schedule.weekdays, "a daily schedule")
+            case IntervalSchedule(window=Window() as window):
+                _check_days(window.zone, window.weekdays, "a window")
+                if window.begin == window.end:
+                    raise BadArgument(field="schedules", reason="a window must not end when it begins")
+            case MonthlySchedule():
+                zone_named(schedule.zone)
+                if (schedule.day is None) == (schedule.weekday is None):
+                    reason = "a monthly schedule needs a day of the month or a weekday, not both"
+                    raise BadArgument(field="schedules", reason=reason)
+                if not schedule.months:
+                    raise BadArgument(field="schedules", reason="a monthly schedule needs at least one month")
+            case OnceSchedule() if schedule.time <= now:
+                raise BadArgument(field="schedules", reason=f"{schedule.time.isoformat()} has passed already")
+            case _:
+                pass
+
+
+def _check_days(zone: str, weekdays: list[int], what: str) -> None:
+    zone_named(zone)
+    if not weekdays:
+        raise BadArgument(field="schedules", reason=f"{what} needs at least one weekday")
 
 
 def zone_named(name: str) -> ZoneInfo:
@@ -54,9 +84,9 @@ def next_firing(schedule: Schedule, after: datetime, last: datetime | None) -> d
     never."""
     match schedule:
         case IntervalSchedule():
-            if last is None:
-                return after + timedelta(seconds=schedule.every_seconds)
-            return max(after, last + timedelta(seconds=schedule.every_seconds))
+            every = timedelta(seconds=schedule.every_seconds)
+            wanted = after + every if last is None else max(after, last + every)
+            return wanted if schedule.window is None else into_window(schedule.window, wanted)
         case DailySchedule():
             zone = zone_named(schedule.zone)
             at = time.fromisoformat(schedule.at)
@@ -68,6 +98,53 @@ def next_firing(schedule: Schedule, after: datetime, last: datetime | None) -> d
                     if moment > after:
                         return moment
             return None
+        case MonthlySchedule():
+            return _next_monthly(schedule, after)
+        case OnceSchedule():
+            return schedule.time if schedule.time > after else None
+
+
+def _next_monthly(schedule: MonthlySchedule, after: datetime) -> datetime | None:
+    zone = zone_named(schedule.zone)
+    at = time.fromisoformat(schedule.at)
+    # From the month before: at its end the zone may still be in it while UTC is not.
+    first = (after.astimezone(zone).date().replace(day=1) - timedelta(days=1)).replace(day=1)
+    for offset in range(_MONTHS_AHEAD + 1):
+        index = first.month - 1 + offset
+        year, month = first.year + index // 12, index % 12 + 1
+        if month in schedule.months:
+            moment = moment_of(day_in_month(schedule, year, month), at, zone)
+            if moment > after:
+                return moment
+    return None
+
+
+def day_in_month(schedule: MonthlySchedule, year: int, month: int) -> date:
+    """The day on which a monthly schedule falls."""
+    first_weekday, days = monthrange(year, month)
+    if schedule.day is not None:
+        return date(year, month, min(schedule.day, days))
+    # monthrange counts Monday as 0.
+    first = 1 + ((schedule.weekday or 1) - 1 - first_weekday) % 7
+    if schedule.week < _LAST_WEEK:
+        return date(year, month, first + 7 * (schedule.week - 1))
+    return date(year, month, first + (days - first) // 7 * 7)
+
+
+def into_window(window: Window, wanted: datetime) -> datetime:
+    """`wanted` if it lies in the window, else the window's next beginning."""
+    zone = zone_named(window.zone)
+    begin, end = time.fromisoformat(window.begin), time.fromisoformat(window.end)
+    day = wanted.astimezone(zone).date() - timedelta(days=1)
+    for offset in range(_DAYS_AHEAD):
+        candidate = day + timedelta(days=offset)
+        if candidate.isoweekday() not in window.weekdays:
+            continue
+        opens = moment_of(candidate, begin, zone)
+        closes = moment_of(candidate + timedelta(days=1) if end <= begin else candidate, end, zone)
+        if wanted < closes:
+            return max(wanted, opens)
+    return wanted
 
 
 def plan(

@@ -1,7 +1,6 @@
 """`vdr job`: what is protected, when, how long points are kept."""
 
 import argparse
-from typing import Any
 
 from vdrd.cli.output import JSON_ANSWER
 from vdrd.cli.rest import Rest, Row
@@ -51,8 +50,17 @@ def _add_create(parser: argparse.ArgumentParser) -> None:
     when = parser.add_mutually_exclusive_group()
     when.add_argument("--every", metavar="SPAN", help="such as 30m, 6h, 1d")
     when.add_argument("--at", metavar="HH:MM", help="time of day")
-    parser.add_argument("--zone", metavar="ZONE", default="UTC", help="time zone of --at (UTC)")
-    parser.add_argument("--days", metavar="mon,tue,..", help="days of --at (all)")
+    when.add_argument("--once", metavar="TIME", help="one moment, such as 2026-12-24T18:00+01:00")
+    parser.add_argument("--zone", metavar="ZONE", default="UTC", help="time zone of --at and --window (UTC)")
+    parser.add_argument("--days", metavar="mon,tue,..", help="days of --at or --window (all)")
+    monthly = parser.add_mutually_exclusive_group()
+    monthly.add_argument("--month-day", metavar="N", type=int, help="with --at: that day of each month")
+    monthly.add_argument(
+        "--month-weekday",
+        metavar="N,DAY",
+        help="with --at: 1,sun is the first Sunday, 5 the last one",
+    )
+    parser.add_argument("--window", metavar="HH:MM-HH:MM", help="with --every: when runs may start")
     parser.add_argument(
         "--type", choices=TYPES, default="incremental", help="of scheduled runs (incremental)"
     )
@@ -73,22 +81,51 @@ def _list(rest: Rest, args: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
+def _weekdays(text: str) -> list[int]:
+    names = text.lower().split(",")
+    unknown = [name for name in names if name not in _DAYS]
+    if unknown:
+        raise BadInput(what=f"{unknown[0]} is no day; write {','.join(_DAYS)}")
+    return sorted({_DAYS[name] for name in names})
+
+
+def _interval(args: argparse.Namespace) -> Row:
+    number, unit = args.every[:-1], args.every[-1:]
+    if not number.isdigit() or unit not in _UNITS:
+        raise BadInput(what=f"{args.every} is no span of time; write 30m, 6h or 1d")
+    fields: Row = {"type": "interval", "every_seconds": int(number) * _UNITS[unit]}
+    if args.window:
+        begin, dash, end = args.window.partition("-")
+        if not dash:
+            raise BadInput(what=f"{args.window} is no window; write 22:00-06:00")
+        fields["window"] = {"begin": begin, "end": end, "zone": args.zone}
+        if args.days:
+            fields["window"]["weekdays"] = _weekdays(args.days)
+    return fields
+
+
+def _at(args: argparse.Namespace) -> Row:
+    fields: Row = {"at": args.at, "zone": args.zone}
+    if args.month_day is not None:
+        return {"type": "monthly", "day": args.month_day, **fields}
+    if args.month_weekday:
+        week, _, name = args.month_weekday.partition(",")
+        if not week.isdigit() or name not in _DAYS:
+            raise BadInput(what=f"{args.month_weekday} is no weekday of a month; write 1,sun or 5,fri")
+        return {"type": "monthly", "week": int(week), "weekday": _DAYS[name], **fields}
+    return {"type": "daily", **fields, **({"weekdays": _weekdays(args.days)} if args.days else {})}
+
+
 def _schedules(args: argparse.Namespace) -> list[Row]:
     if args.every:
-        number, unit = args.every[:-1], args.every[-1:]
-        if not number.isdigit() or unit not in _UNITS:
-            raise BadInput(what=f"{args.every} is no span of time; write 30m, 6h or 1d")
-        return [{"type": "interval", "every_seconds": int(number) * _UNITS[unit], "backup_type": args.type}]
-    if args.at:
-        fields: dict[str, Any] = {"type": "daily", "at": args.at, "zone": args.zone, "backup_type": args.type}
-        if args.days:
-            names = args.days.lower().split(",")
-            unknown = [name for name in names if name not in _DAYS]
-            if unknown:
-                raise BadInput(what=f"{unknown[0]} is no day; write {','.join(_DAYS)}")
-            fields["weekdays"] = sorted({_DAYS[name] for name in names})
-        return [fields]
-    return []
+        made = _interval(args)
+    elif args.at:
+        made = _at(args)
+    elif args.once:
+        made = {"type": "once", "time": args.once}
+    else:
+        return []
+    return [{**made, "backup_type": args.type}]
 
 
 def _create(rest: Rest, args: argparse.Namespace) -> int:

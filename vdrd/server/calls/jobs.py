@@ -22,6 +22,7 @@ from schemas.api.jobs import (
 )
 from schemas.api.values import Done
 from vdrd.catalog import hosts, jobs, storages
+from vdrd.catalog.times import from_ms
 from vdrd.model.errors import BadArgument, Conflict
 from vdrd.server import schedule
 from vdrd.server.accounts import Caller
@@ -58,7 +59,7 @@ async def get_job(services: Services, _caller: Caller, request: JobGet) -> JobIn
 
 async def create_job(services: Services, caller: Caller, request: JobCreate) -> JobInfo:
     """Make a job and plan it."""
-    schedule.check(request.schedules)
+    schedule.check(request.schedules, from_ms(services.clock()))
     job_id = new_id()
 
     def work(connection: sqlite3.Connection) -> None:
@@ -111,7 +112,8 @@ async def edit_job(services: Services, _caller: Caller, request: JobEdit) -> Job
                 remedy="look at it again, then repeat",
             )
         edited = _edited(job, request)
-        schedule.check(edited.schedules)
+        if edited.schedules != job.schedules:
+            schedule.check(edited.schedules, from_ms(services.clock()))
         storages.get(connection, edited.storage_id)
         if edited.sources != job.sources:
             _check_sources(connection, edited.sources)
