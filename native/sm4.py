@@ -9,7 +9,7 @@ from native.err import NativeError, check
 
 NONCE_BYTES = 12
 TAG_BYTES = 16
-LEVELS = range(5)
+LEVELS = range(6)
 
 
 def is_available(level: int) -> bool:

@@ -46,6 +46,7 @@ int vdr_sm4_available(int level) {
     case VDR_SM4_REFERENCE: return 1;
     case VDR_SM4_LIBGCRYPT: return vdr_sm4_gcrypt_available();
 #if defined(__x86_64__)
+    case VDR_SM4_AESNI_AVX2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("aes");
     case VDR_SM4_VAES_AVX2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("vaes");
     case VDR_SM4_GFNI_AVX2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("gfni");
     case VDR_SM4_GFNI_AVX512:
@@ -70,8 +71,10 @@ static void choose_kernel(vdr_sm4 *sm4, int level) {
     if (level == VDR_SM4_GFNI_AVX512) {
         sm4->ctr = vdr_sm4_ctr_gfni_avx512;
         sm4->unit_bytes = SM4_UNIT_AVX512;
-    } else if (level == VDR_SM4_GFNI_AVX2 || level == VDR_SM4_VAES_AVX2) {
-        sm4->ctr = level == VDR_SM4_GFNI_AVX2 ? vdr_sm4_ctr_gfni_avx2 : vdr_sm4_ctr_vaes_avx2;
+    } else if (level >= VDR_SM4_AESNI_AVX2) {
+        sm4->ctr = level == VDR_SM4_GFNI_AVX2   ? vdr_sm4_ctr_gfni_avx2
+                   : level == VDR_SM4_VAES_AVX2 ? vdr_sm4_ctr_vaes_avx2
+                                                : vdr_sm4_ctr_aesni_avx2;
         sm4->unit_bytes = SM4_UNIT_AVX2;
     }
 #else

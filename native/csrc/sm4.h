@@ -15,9 +15,10 @@
 typedef enum {
     VDR_SM4_REFERENCE = 0,   /* portable, computed S-box: 0.01 */
     VDR_SM4_LIBGCRYPT = 1,   /* libgcrypt 1.10 or newer, loaded when wanted: 0.6 */
-    VDR_SM4_VAES_AVX2 = 2,   /* AMD Zen 3 and the like: 0.7 */
-    VDR_SM4_GFNI_AVX2 = 3,   /* 1.0 */
-    VDR_SM4_GFNI_AVX512 = 4, /* 3 */
+    VDR_SM4_AESNI_AVX2 = 2,  /* most since 2013: 0.8 */
+    VDR_SM4_VAES_AVX2 = 3,   /* AMD Zen 3 and the like: 1.2 */
+    VDR_SM4_GFNI_AVX2 = 4,   /* more than 1 */
+    VDR_SM4_GFNI_AVX512 = 5, /* 3 */
 } vdr_sm4_level;
 
 typedef struct vdr_sm4 vdr_sm4;

@@ -4,8 +4,11 @@
  *     VECTOR_BYTES   32 or 64
  *     STREAMS        vectors of blocks in flight: enough to hide the latency of a round
  *     V(op)          intrinsic `op` of this width, such as V(unpacklo_epi32)
- *     SUBSTITUTE(x)  the S-box on every byte
- *     DIFFUSE(x)     x ^ (x <<< 2) ^ (x <<< 10) ^ (x <<< 18) ^ (x <<< 24) on every word
+ *     ENTER(x)       into the form that words have during the rounds: any linear map, on each byte
+ *     ENTER_KEY(x)   the same for round keys, with what is to be added in each round besides
+ *     MIX(x)         what a round does to the sum of three words and the key: S-box, x ^ (x <<< 2) ^ (x <<< 10) ^ (x <<< 18) ^
+ *                    (x <<< 24); both in that form
+ *     LEAVE(x)       back from it
  *     SWAP_BYTES(x)  of every word
  *
  * A vector holds the same word of LANES blocks. The transposition at the end works inside 128-bit parts: its output k takes
@@ -20,13 +23,14 @@
 typedef uint32_t VECTOR __attribute__((vector_size(VECTOR_BYTES)));
 typedef long long INTRINSIC __attribute__((vector_size(VECTOR_BYTES), may_alias));
 
-#define ROUND(a, b, c, d, key)                                                                                         \
+/* Two rounds: both need the sum of c and d. */
+#define ROUNDS(a, b, c, d, key)                                                                                        \
     {                                                                                                                  \
-        const VECTOR round_key = (VECTOR){0} + (key);                                                                  \
+        const VECTOR first_key = (VECTOR){0} + (key)[0], second_key = (VECTOR){0} + (key)[1];                          \
         _Pragma("GCC unroll 8") for (int s = 0; s < STREAMS; s++) {                                                    \
-            VECTOR t = b[s] ^ c[s] ^ d[s] ^ round_key;                                                                 \
-            t = SUBSTITUTE(t);                                                                                         \
-            a[s] ^= DIFFUSE(t);                                                                                        \
+            const VECTOR sum = c[s] ^ d[s];                                                                            \
+            a[s] ^= MIX(sum ^ first_key ^ b[s]);                                                                       \
+            b[s] ^= MIX(sum ^ second_key ^ a[s]);                                                                      \
         }                                                                                                              \
     }
 
@@ -36,20 +40,26 @@ TARGET void NAME(const uint32_t round_keys[SM4_ROUNDS], const uint8_t nonce[12],
     VECTOR order;
     for (uint32_t e = 0; e < LANES; e++)
         order[e] = e % 4 * PARTS + e / 4;
-    const uint32_t n0 = sm4_load(nonce), n1 = sm4_load(nonce + 4), n2 = sm4_load(nonce + 8);
+    const VECTOR n0 = ENTER((VECTOR){0} + sm4_load(nonce)), n1 = ENTER((VECTOR){0} + sm4_load(nonce + 4)),
+                 n2 = ENTER((VECTOR){0} + sm4_load(nonce + 8));
+    uint32_t keys[SM4_ROUNDS];
+    for (size_t i = 0; i < SM4_ROUNDS; i += LANES) {
+        VECTOR some;
+        memcpy(&some, round_keys + i, sizeof some);
+        some = ENTER_KEY(some);
+        memcpy(keys + i, &some, sizeof some);
+    }
     for (; bytes > 0; bytes -= UNIT_BYTES) {
         VECTOR a[STREAMS], b[STREAMS], c[STREAMS], d[STREAMS];
         for (int s = 0; s < STREAMS; s++, counter += LANES) {
-            a[s] = (VECTOR){0} + n0;
-            b[s] = (VECTOR){0} + n1;
-            c[s] = (VECTOR){0} + n2;
-            d[s] = order + counter;
+            a[s] = n0;
+            b[s] = n1;
+            c[s] = n2;
+            d[s] = ENTER(order + counter);
         }
         for (int round = 0; round < SM4_ROUNDS; round += 4) {
-            ROUND(a, b, c, d, round_keys[round])
-            ROUND(b, c, d, a, round_keys[round + 1])
-            ROUND(c, d, a, b, round_keys[round + 2])
-            ROUND(d, a, b, c, round_keys[round + 3])
+            ROUNDS(a, b, c, d, keys + round)
+            ROUNDS(c, d, a, b, keys + round + 2)
         }
         for (int s = 0; s < STREAMS; s++) {
             INTRINSIC x = (INTRINSIC)V(unpacklo_epi32)((INTRINSIC)d[s], (INTRINSIC)c[s]);
@@ -61,19 +71,20 @@ TARGET void NAME(const uint32_t round_keys[SM4_ROUNDS], const uint8_t nonce[12],
             for (int k = 0; k < 4; k++, in += VECTOR_BYTES, out += VECTOR_BYTES) {
                 VECTOR text;
                 memcpy(&text, in, sizeof text);
-                text ^= SWAP_BYTES(blocks[k]);
+                text ^= SWAP_BYTES(LEAVE(blocks[k]));
                 memcpy(out, &text, sizeof text);
             }
         }
     }
+    explicit_bzero(keys, sizeof keys);
 }
 
 #undef JOIN
 #undef JOINED
 #undef VECTOR
 #undef INTRINSIC
-#undef ROUND
+#undef ROUNDS
 #undef NAME
 #undef TARGET
 #undef STREAMS
-#undef SUBSTITUTE
+#undef MIX

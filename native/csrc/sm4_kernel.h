@@ -13,11 +13,11 @@ enum { SM4_BLOCK_BYTES = 16, SM4_ROUNDS = 32, SM4_UNIT_BYTES_MAX = 1024 };
 typedef void sm4_ctr(const uint32_t round_keys[SM4_ROUNDS], const uint8_t nonce[12], uint32_t counter,
                      const uint8_t *in, uint8_t *out, size_t bytes);
 
-enum { SM4_UNIT_REFERENCE = 256, SM4_UNIT_AVX2 = 256, SM4_UNIT_AVX512 = 1024 };
+enum { SM4_UNIT_REFERENCE = 256, SM4_UNIT_AVX2 = 512, SM4_UNIT_AVX512 = 1024 };
 
 sm4_ctr vdr_sm4_ctr_reference;
 #if defined(__x86_64__)
-sm4_ctr vdr_sm4_ctr_vaes_avx2, vdr_sm4_ctr_gfni_avx2, vdr_sm4_ctr_gfni_avx512;
+sm4_ctr vdr_sm4_ctr_aesni_avx2, vdr_sm4_ctr_vaes_avx2, vdr_sm4_ctr_gfni_avx2, vdr_sm4_ctr_gfni_avx512;
 #endif
 
 /* The S-box on each byte of a word, in constant time. */

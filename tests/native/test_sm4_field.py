@@ -5,7 +5,9 @@ multiplies input bit i), c = 0xd3. AES's field is GF(2)[x] / 0x11b. An isomorphi
 instructions that were made for AES invert for SM4.
 """
 
+import random
 import re
+from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
 
@@ -94,19 +96,41 @@ def nibble_tables(matrix: Matrix, constant: int) -> list[int]:
     return [apply(matrix, x) ^ constant for x in range(16)] + [apply(matrix, x << 4) for x in range(16)]
 
 
+def from_function(linear: Callable[[int], int]) -> Matrix:
+    return from_columns([linear(1 << j) for j in range(8)])
+
+
+def first_map(byte: int) -> int:
+    return byte ^ (byte << 2 & 0xFF)
+
+
+def last_map(byte: int) -> int:
+    return byte ^ byte >> 6
+
+
 def derive() -> dict[str, list[int]]:
     iso = isomorphisms()[0]
     before, before_constant = compose(iso, SM4_MATRIX), apply(iso, SM4_CONSTANT)
     after = compose(SM4_MATRIX, invert(iso))
     after_aes = compose(after, invert(AES_MATRIX))
     after_aes_constant = apply(after_aes, 0x63) ^ SM4_CONSTANT
+    # Of the linear layer: what a byte adds to its own place and the one before it, and what to the one after;
+    # then into the form that words are kept in.
+    first, last = (compose(before, from_function(shape)) for shape in (first_map, last_map))
     return {
         "SM4_BEFORE_MATRIX": [affine_operand(before)],
         "SM4_BEFORE_CONSTANT": [before_constant],
         "SM4_AFTER_MATRIX": [affine_operand(after)],
         "SM4_AFTER_CONSTANT": [SM4_CONSTANT],
-        "SM4_BEFORE_NIBBLES": nibble_tables(before, before_constant),
-        "SM4_AFTER_AES_NIBBLES": nibble_tables(after_aes, after_aes_constant),
+        "SM4_LEAVE_MATRIX": [affine_operand(invert(before))],
+        "SM4_FIRST_MATRIX": [affine_operand(compose(first, after))],
+        "SM4_FIRST_CONSTANT": [apply(first, SM4_CONSTANT)],
+        "SM4_LAST_MATRIX": [affine_operand(compose(last, after))],
+        "SM4_LAST_CONSTANT": [apply(last, SM4_CONSTANT)],
+        "SM4_ENTER_NIBBLES": nibble_tables(before, 0),
+        "SM4_LEAVE_NIBBLES": nibble_tables(invert(before), 0),
+        "SM4_FIRST_AES_NIBBLES": nibble_tables(compose(first, after_aes), apply(first, after_aes_constant)),
+        "SM4_LAST_AES_NIBBLES": nibble_tables(compose(last, after_aes), apply(last, after_aes_constant)),
         "SM4_ROWS": SM4_MATRIX,
         "SM4_ROWS_CONSTANT": [SM4_CONSTANT],
     }
@@ -127,11 +151,25 @@ def test_constant_in_the_header_is_the_derived_one(name: str) -> None:
     assert written()[name] == derive()[name]
 
 
-def test_aes_path_composes_to_the_sbox() -> None:
-    constants = derive()
-    low_high = [constants[name] for name in ("SM4_BEFORE_NIBBLES", "SM4_AFTER_AES_NIBBLES")]
-    (before, after), sbox = low_high, sm4_sbox()
-    for x in range(256):
-        y = before[x & 15] ^ before[16 + (x >> 4)]
-        aes = apply(AES_MATRIX, power(y, 254, AES_POLYNOMIAL)) ^ 0x63
-        assert after[aes & 15] ^ after[16 + (aes >> 4)] == sbox[x]
+def looked_up(name: str, byte: int) -> int:
+    tables = derive()[name]
+    return tables[byte & 15] ^ tables[16 + (byte >> 4)]
+
+
+def test_tables_of_a_round_compose_to_the_sbox_and_the_linear_layer() -> None:
+    """With words kept as ENTER leaves them: AES's S-box, two maps of a byte, three sums of rotated bytes."""
+    sbox, (constant,) = sm4_sbox(), derive()["SM4_BEFORE_CONSTANT"]
+    words = random.Random(1).choices(range(1 << 32), k=200)
+    for word in [*words, 0, (1 << 32) - 1]:
+        substituted = int.from_bytes(bytes(sbox[byte] for byte in word.to_bytes(4, "big")), "big")
+        wanted = substituted
+        for bits in (2, 10, 18, 24):
+            wanted ^= (substituted << bits | substituted >> (32 - bits)) & 0xFFFFFFFF
+        kept = [looked_up("SM4_ENTER_NIBBLES", byte) ^ constant for byte in word.to_bytes(4, "big")]
+        aes = [apply(AES_MATRIX, power(byte, 254, AES_POLYNOMIAL)) ^ 0x63 for byte in kept]
+        first = [looked_up("SM4_FIRST_AES_NIBBLES", byte) for byte in aes]
+        last = [looked_up("SM4_LAST_AES_NIBBLES", byte) for byte in aes]
+        g = [first[i] ^ last[(i + 1) % 4] for i in range(4)]
+        mixed = [g[i] ^ g[(i + 1) % 4] ^ g[(i + 2) % 4] for i in range(4)]
+        left = bytes(looked_up("SM4_LEAVE_NIBBLES", byte) for byte in mixed)
+        assert int.from_bytes(left, "big") == wanted
