@@ -166,7 +166,7 @@ class ExportServer:
                 return
 
     async def enforce_limits(self) -> None:
-        """Close slow and idle connections until cancelled."""
+        """Close slow and idle connections, and watch the room that is left, until cancelled."""
         while True:
             await trio.sleep(_SWEEP_SECONDS)
             self.enforce_limits_at(time.monotonic_ns())
@@ -183,6 +183,7 @@ _PHRASES = {
     NfsEventKind.DISK_FAILED: "exported disk failed",
     NfsEventKind.MOUNTED: "nfs mounted",
     NfsEventKind.UNMOUNTED: "nfs unmounted",
+    NfsEventKind.FILLING: "exported disk's cache is filling up",
 }
 
 

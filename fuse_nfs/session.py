@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fuse_nfs.export import LOOPBACK, Export, Scratch
 from native.nfs import Network
-from vdrd.disk.overlay import OverlayDisk
+from vdrd.disk.overlay import OverlayDisk, OverlayKeys
 from vdrd.disk.source import DiskSource
 from vdrd.model.errors import StorageFull, StorageUnwritable
 
@@ -26,12 +26,14 @@ def opened_export(
     overlay_path: Path | None = None,
     clients: tuple[Network, ...] = LOOPBACK,
     modified_ns: int = 0,
+    keys: OverlayKeys | None = None,
+    limit_bytes: int = 0,
 ) -> Iterator[Export]:
     """An export of `lower` as `name`, to be added to a server within the context and removed before it ends.
 
     With `overlay_path` it is writable: writes go to the overlay in that directory, which is made if missing
     and else must be over the disk that `identity` names (OverlayRefused, Damaged). Files that clients put
-    beside the disk are kept next to it (`scratch_path`). Leaving the context
+    beside the disk are kept next to it (`scratch_path`). `keys` and `limit_bytes` are those of the overlay. Leaving the context
     makes them durable; StorageFull or StorageUnwritable tells when that failed. `lower` stays the caller's
     to close.
     """
@@ -39,7 +41,9 @@ def opened_export(
         yield Export(name, lower, is_writable=False, clients=clients, modified_ns=modified_ns)
         return
     with ExitStack() as stack:
-        overlay = stack.enter_context(OverlayDisk.open(overlay_path, lower, identity=identity))
+        overlay = stack.enter_context(
+            OverlayDisk.open(overlay_path, lower, identity=identity, keys=keys, limit_bytes=limit_bytes)
+        )
         modified_ns = max(modified_ns, overlay.modified_ns)
         yield Export(
             name,

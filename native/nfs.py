@@ -29,6 +29,7 @@ class NfsEventKind(IntEnum):
     DISK_FAILED = lib.VDR_NFS_EVENT_DISK_FAILED
     MOUNTED = lib.VDR_NFS_EVENT_MOUNTED
     UNMOUNTED = lib.VDR_NFS_EVENT_UNMOUNTED
+    FILLING = lib.VDR_NFS_EVENT_FILLING
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,8 @@ class NfsServer:
         check(lib.vdr_nfs_server_unexport(self._handle, export_id), "end export")
 
     def sweep(self, now_ns: int) -> None:
-        """Close connections that exceed a time limit at `now_ns` of the monotonic clock."""
+        """Close connections that exceed a time limit at `now_ns` of the monotonic clock; tell of caches that
+        fill up."""
         lib.vdr_nfs_server_sweep(self._handle, now_ns)
 
     @property

@@ -102,6 +102,11 @@ int64_t vdr_disk_extents(vdr_disk *disk, uint64_t offset_bytes, uint64_t bytes, 
     return disk->operations->extents(disk->context, offset_bytes, bytes, extents, capacity);
 }
 
+int vdr_disk_usage(vdr_disk *disk, uint64_t *stored_bytes, uint64_t *limit_bytes)
+{
+    return disk->operations->usage ? disk->operations->usage(disk->context, stored_bytes, limit_bytes) : VDR_E_ARGUMENT;
+}
+
 void vdr_disk_retain(vdr_disk *disk)
 {
     atomic_fetch_add_explicit(&disk->references, 1, memory_order_relaxed);

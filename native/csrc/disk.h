@@ -51,6 +51,9 @@ int vdr_disk_flush(vdr_disk *disk);
 int64_t vdr_disk_extents(vdr_disk *disk, uint64_t offset_bytes, uint64_t bytes, vdr_extent *extents,
                          size_t capacity);
 
+/* What writes to the disk take, and how much they may (0: no limit). VDR_E_ARGUMENT for a disk that does not know. */
+int vdr_disk_usage(vdr_disk *disk, uint64_t *stored_bytes, uint64_t *limit_bytes);
+
 void vdr_disk_retain(vdr_disk *disk);
 void vdr_disk_close(vdr_disk *disk);
 /* cffi: end */
@@ -64,6 +67,7 @@ typedef struct {
     int (*flush)(void *context);
     int64_t (*extents)(void *context, uint64_t offset_bytes, uint64_t bytes, vdr_extent *extents, size_t capacity);
     void (*close)(void *context);
+    int (*usage)(void *context, uint64_t *stored_bytes, uint64_t *limit_bytes); /* may be NULL: nothing is limited */
 } vdr_disk_operations;
 
 /* Make a disk of `context`, which it owns from now on; on failure the caller still owns it. */

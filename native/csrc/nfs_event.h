@@ -12,6 +12,7 @@ enum {
     VDR_NFS_EVENT_DISK_FAILED = 3,/* a disk could not be read or written */
     VDR_NFS_EVENT_MOUNTED = 4,
     VDR_NFS_EVENT_UNMOUNTED = 5,
+    VDR_NFS_EVENT_FILLING = 6,    /* what is written to an export nears its limit, or that of the file system */
 };
 
 typedef struct {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 #include "err.h"
@@ -224,4 +225,41 @@ uint64_t vdr_nfs_exports_size_bytes(vdr_nfs_exports *exports)
         sum += exports->items[i]->size_bytes;
     pthread_rwlock_unlock(&exports->lock);
     return sum;
+}
+
+static void watch(vdr_nfs_events *events, unsigned *told, uint64_t used, uint64_t limit, const char *what, const char *name)
+{
+    static const unsigned levels[] = {100, 95, 90, 80};
+    uint64_t percent = limit ? (uint64_t)((double)used * 100 / (double)limit) : 0;
+    unsigned level = 0;
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0] && !level; i++)
+        level = percent >= levels[i] ? levels[i] : 0;
+    if (level > *told)
+        vdr_nfs_events_tell(events, VDR_NFS_EVENT_FILLING, "-", "%s%s is %llu%% full: %llu of %llu MiB", what, name,
+                            (unsigned long long)percent, (unsigned long long)(used >> 20),
+                            (unsigned long long)(limit >> 20));
+    *told = level;
+}
+
+void vdr_nfs_exports_watch(vdr_nfs_exports *exports, vdr_nfs_events *events, int space_fd)
+{
+    struct statvfs space;
+    uint64_t used, limit;
+    pthread_rwlock_rdlock(&exports->lock);
+    for (size_t i = 0; i < exports->count; i++) {
+        vdr_nfs_export *export = exports->items[i];
+        if (vdr_disk_usage(export->disk, &used, &limit) == VDR_OK)
+            watch(events, &export->cache_level, used, limit, "cache of /", export->spec.name);
+        if (export->scratch) {
+            vdr_nfs_scratch_usage usage;
+            vdr_nfs_scratch_get_usage(export->scratch, &usage);
+            watch(events, &export->scratch_level, usage.bytes, usage.bytes_max, "room for files of /", export->spec.name);
+        }
+    }
+    pthread_rwlock_unlock(&exports->lock);
+    if (space_fd < 0 || fstatvfs(space_fd, &space))
+        return;
+    uint64_t free_bytes = (uint64_t)space.f_bavail * space.f_frsize;
+    used = (uint64_t)(space.f_blocks - space.f_bfree) * space.f_frsize;
+    watch(events, &exports->space_level, used, used + free_bytes, "file system of the caches", "");
 }

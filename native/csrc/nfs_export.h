@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "disk.h"
+#include "nfs_event.h"
 #include "nfs_scratch.h"
 
 /* cffi: begin */
@@ -48,6 +49,7 @@ typedef struct {
     uint8_t write_verifier[8];   /* changes whenever unstable writes may have been lost */
     _Atomic uint64_t modified_ns;
     atomic_uint users;
+    unsigned cache_level, scratch_level;  /* percent last told of, by vdr_nfs_exports_watch */
 } vdr_nfs_export;
 
 typedef struct {
@@ -58,6 +60,7 @@ typedef struct {
     size_t count;
     uint64_t next_cookie;
     _Atomic uint64_t modified_ns;
+    unsigned space_level;
 } vdr_nfs_exports;
 
 int vdr_nfs_exports_open(vdr_nfs_exports *exports);
@@ -78,6 +81,10 @@ vdr_nfs_export *vdr_nfs_exports_find_after(vdr_nfs_exports *exports, uint64_t co
 void vdr_nfs_exports_release(vdr_nfs_exports *exports, vdr_nfs_export *export);
 
 int vdr_nfs_export_allows(const vdr_nfs_export *export, const uint8_t address[16]);
+
+/* Tell of caches, scratches and the file system of `space_fd` (-1: none) that have become 80, 90, 95 or 100% full since the
+ * last call. For one thread. */
+void vdr_nfs_exports_watch(vdr_nfs_exports *exports, vdr_nfs_events *events, int space_fd);
 
 /* Bytes of all exported disks. */
 uint64_t vdr_nfs_exports_size_bytes(vdr_nfs_exports *exports);

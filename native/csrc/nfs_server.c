@@ -504,6 +504,7 @@ static int is_over(uint64_t now, uint64_t since_ns, uint32_t limit_seconds)
 void vdr_nfs_server_sweep(vdr_nfs_server *server, uint64_t now)
 {
     const vdr_nfs_settings *settings = &server->settings;
+    vdr_nfs_exports_watch(&server->service.exports, server->service.events, server->space_fd);
     for (uint32_t i = 0; i < settings->connections_max; i++) {
         connection *self = &server->connections[i];
         pthread_mutex_lock(&self->lock);

@@ -46,7 +46,8 @@ void vdr_nfs_server_set_ports(vdr_nfs_server *server, uint32_t nfs_port, uint32_
  * ::ffff:a.b.c.d), `name` how it appears in events, `programs` what it may call. VDR_E_SPACE: too many connections. */
 int vdr_nfs_server_serve(vdr_nfs_server *server, int fd, const uint8_t address[16], const char *name, uint32_t programs);
 
-/* Close connections that exceed a time limit at `now_ns` (CLOCK_MONOTONIC). Call about once a second. */
+/* Close connections that exceed a time limit at `now_ns` (CLOCK_MONOTONIC), and tell of caches that fill up. Call about once a
+ * second, from one thread. */
 void vdr_nfs_server_sweep(vdr_nfs_server *server, uint64_t now_ns);
 
 /* Same contracts as vdr_nfs_exports_add and _remove. */

@@ -14,11 +14,16 @@
 #include "crc32c.h"
 #include "disk_file.h"
 #include "err.h"
+#include "xts.h"
+#include "zero.h"
 
 enum {
     STRIPES = 64,
     REGION_BYTES = 256 << 10,  /* writes inside one region exclude each other; four times the largest block */
+    ZERO_WRITE_BYTES = 32 << 10, /* zeros at least that long become a hole: below, a hole costs more than it saves */
 };
+
+_Static_assert((int)REGION_BYTES <= (int)VDR_XTS_BATCH_BYTES, "what is written under one lock is encrypted at once");
 
 /* Longest range zeroed under one hold of all stripes. */
 static const uint64_t ZERO_STEP_BYTES = (uint64_t)1 << 30;
@@ -49,6 +54,8 @@ typedef struct {
     uint64_t size_bytes;
     uint32_t block_bytes;
     uint8_t *blocks;
+    vdr_xts *xts;             /* NULL: not encrypted */
+    _Atomic uint64_t limit_bytes;
     stripe stripes[STRIPES];
 
     pthread_mutex_t flush_lock;
@@ -73,7 +80,7 @@ static void trailer_make(trailer_record *trailer, const vdr_overlay_identity *id
 {
     memset(trailer, 0, sizeof *trailer);
     memcpy(trailer->magic, trailer_magic, sizeof trailer_magic);
-    trailer->version = htole32(VDR_OVERLAY_VERSION);
+    trailer->version = htole32(identity->cipher ? 2 : 1);
     trailer->size_bytes = htole64(identity->size_bytes);
     memcpy(trailer->overlay_id, identity->overlay_id, sizeof trailer->overlay_id);
     trailer->crc = htole32(trailer_crc(trailer));
@@ -118,6 +125,98 @@ static int refuse_after_failure(overlay *self)
     return errno ? VDR_E_IO : VDR_OK;
 }
 
+/* Decrypt whole blocks that were read. */
+static int decrypt(overlay *self, uint64_t block, uint8_t *data, size_t bytes)
+{
+    vdr_xts_context *context = vdr_xts_take(self->xts);
+    int error = vdr_xts_decrypt(context, block, self->block_bytes, data, bytes);
+    vdr_xts_give(context);
+    return error;
+}
+
+/* One block that is ours, whole. */
+static int data_read_block(overlay *self, uint64_t block, uint8_t *buffer)
+{
+    int error = vdr_file_read(self->data_fd, block * self->block_bytes, buffer, self->block_bytes);
+    return error || !self->xts ? error : decrypt(self, block, buffer, self->block_bytes);
+}
+
+/* Part of one block of an encrypted overlay: the block is decrypted as a whole. */
+static int data_read_part(overlay *self, uint64_t offset_bytes, uint8_t *buffer, size_t bytes)
+{
+    uint8_t *whole = malloc(self->block_bytes);
+    if (!whole)
+        return VDR_E_MEMORY;
+    int error = data_read_block(self, offset_bytes / self->block_bytes, whole);
+    if (!error)
+        memcpy(buffer, whole + offset_bytes % self->block_bytes, bytes);
+    free(whole);
+    return error;
+}
+
+/* Bytes from `offset_bytes` that belong to one step: up to the end of its block if it starts or ends inside one. */
+static uint64_t step_bytes(const overlay *self, uint64_t offset_bytes, uint64_t bytes)
+{
+    uint64_t in_block = offset_bytes % self->block_bytes;
+    if (in_block == 0 && bytes >= self->block_bytes)
+        return bytes / self->block_bytes * self->block_bytes;
+    uint64_t left = self->block_bytes - in_block;
+    return left < bytes ? left : bytes;
+}
+
+/* A range of blocks that are ours. */
+static int data_read(overlay *self, uint64_t offset_bytes, uint8_t *buffer, size_t bytes)
+{
+    if (!self->xts)
+        return vdr_file_read(self->data_fd, offset_bytes, buffer, bytes);
+    int error = VDR_OK;
+    while (bytes > 0 && !error) {
+        size_t step = (size_t)step_bytes(self, offset_bytes, bytes);
+        if (step % self->block_bytes)
+            error = data_read_part(self, offset_bytes, buffer, step);
+        else if (!(error = vdr_file_read(self->data_fd, offset_bytes, buffer, step)))
+            error = decrypt(self, offset_bytes / self->block_bytes, buffer, step);
+        offset_bytes += step;
+        buffer += step;
+        bytes -= step;
+    }
+    return error;
+}
+
+/* Whole blocks, or without encryption any bytes. */
+static int data_write(overlay *self, uint64_t offset_bytes, const uint8_t *source, size_t bytes)
+{
+    if (!self->xts)
+        return vdr_file_write(self->data_fd, offset_bytes, source, bytes);
+    vdr_xts_context *context = vdr_xts_take(self->xts);
+    const uint8_t *encrypted =
+        vdr_xts_encrypt(context, offset_bytes / self->block_bytes, self->block_bytes, source, bytes);
+    int error = encrypted ? vdr_file_write(self->data_fd, offset_bytes, encrypted, bytes) : VDR_E_CRYPTO;
+    int kept = errno;
+    vdr_xts_give(context);
+    errno = kept;
+    return error;
+}
+
+/* VDR_E_IO and ENOSPC if [offset_bytes, offset_bytes + bytes) of the data file would grow it beyond its limit. */
+static int check_limit(overlay *self, uint64_t offset_bytes, uint64_t bytes)
+{
+    uint64_t limit = atomic_load_explicit(&self->limit_bytes, memory_order_relaxed);
+    struct stat status;
+    if (limit == 0)
+        return VDR_OK;
+    if (fstat(self->data_fd, &status))
+        return VDR_E_IO;
+    if ((uint64_t)status.st_blocks * 512 + bytes <= limit)
+        return VDR_OK;
+    /* What is there already needs no room. */
+    off_t hole = lseek(self->data_fd, (off_t)offset_bytes, SEEK_HOLE);
+    if (hole >= 0 && (uint64_t)hole >= offset_bytes + bytes)
+        return VDR_OK;
+    errno = ENOSPC;
+    return VDR_E_IO;
+}
+
 static int overlay_read(void *context, uint64_t offset_bytes, void *buffer, size_t bytes)
 {
     overlay *self = context;
@@ -130,7 +229,7 @@ static int overlay_read(void *context, uint64_t offset_bytes, void *buffer, size
         if (run_end <= offset_bytes) /* a writer came between */
             continue;
         size_t length = (size_t)((run_end < end ? run_end : end) - offset_bytes);
-        int error = is_ours ? vdr_file_read(self->data_fd, offset_bytes, next, length)
+        int error = is_ours ? data_read(self, offset_bytes, next, length)
                             : vdr_disk_read(self->lower, offset_bytes, next, length);
         if (error)
             return error;
@@ -153,11 +252,15 @@ static int read_lower_block(overlay *self, uint64_t block, uint8_t *buffer)
 /* Write part of a block; `source` NULL means zeros. The stripe of the block is held. */
 static int write_partial(overlay *self, stripe *held, uint64_t offset_bytes, const uint8_t *source, size_t bytes)
 {
-    uint64_t block = offset_bytes / self->block_bytes;
-    if (vdr_overlay_map_test(self->map, block))
+    uint64_t block = offset_bytes / self->block_bytes, start = block * self->block_bytes;
+    int is_ours = vdr_overlay_map_test(self->map, block);
+    int error = source || !is_ours ? check_limit(self, start, self->block_bytes) : VDR_OK;
+    if (error)
+        return error;
+    if (is_ours && !self->xts)
         return source ? vdr_file_write(self->data_fd, offset_bytes, source, bytes)
                       : vdr_file_zero(self->data_fd, offset_bytes, bytes);
-    int error = read_lower_block(self, block, held->block);
+    error = is_ours ? data_read_block(self, block, held->block) : read_lower_block(self, block, held->block);
     if (error)
         return error;
     uint8_t *place = held->block + offset_bytes % self->block_bytes;
@@ -167,7 +270,7 @@ static int write_partial(overlay *self, stripe *held, uint64_t offset_bytes, con
         memset(place, 0, bytes);
     error = vdr_overlay_map_reserve(self->map, block, block + 1);
     if (!error)
-        error = vdr_file_write(self->data_fd, block * self->block_bytes, held->block, self->block_bytes);
+        error = data_write(self, start, held->block, self->block_bytes);
     if (!error)
         vdr_overlay_map_set(self->map, block, block + 1);
     return error;
@@ -176,53 +279,19 @@ static int write_partial(overlay *self, stripe *held, uint64_t offset_bytes, con
 static int write_whole_blocks(overlay *self, uint64_t offset_bytes, const uint8_t *source, size_t bytes)
 {
     uint64_t block = offset_bytes / self->block_bytes, end = block + bytes / self->block_bytes;
-    int error = vdr_overlay_map_reserve(self->map, block, end);
+    int error = check_limit(self, offset_bytes, bytes);
     if (!error)
-        error = vdr_file_write(self->data_fd, offset_bytes, source, bytes);
+        error = vdr_overlay_map_reserve(self->map, block, end);
+    if (!error)
+        error = data_write(self, offset_bytes, source, bytes);
     if (!error)
         vdr_overlay_map_set(self->map, block, end);
     return error;
 }
 
-/* Bytes from `offset_bytes` that belong to one step: up to the end of its block if it starts or ends inside one. */
-static uint64_t step_bytes(const overlay *self, uint64_t offset_bytes, uint64_t bytes)
-{
-    uint64_t in_block = offset_bytes % self->block_bytes;
-    if (in_block == 0 && bytes >= self->block_bytes)
-        return bytes / self->block_bytes * self->block_bytes;
-    uint64_t left = self->block_bytes - in_block;
-    return left < bytes ? left : bytes;
-}
-
 static stripe *stripe_of(overlay *self, uint64_t offset_bytes)
 {
     return &self->stripes[offset_bytes / REGION_BYTES % STRIPES];
-}
-
-static int overlay_write(void *context, uint64_t offset_bytes, const void *buffer, size_t bytes)
-{
-    overlay *self = context;
-    const uint8_t *source = buffer;
-    int error = refuse_after_failure(self);
-    while (bytes > 0 && !error) {
-        size_t left = (size_t)(REGION_BYTES - offset_bytes % REGION_BYTES);
-        size_t in_region = bytes < left ? bytes : left;
-        stripe *held = stripe_of(self, offset_bytes);
-        bytes -= in_region;
-        pthread_mutex_lock(&held->lock);
-        while (in_region > 0 && !error) {
-            size_t step = (size_t)step_bytes(self, offset_bytes, in_region);
-            error = step % self->block_bytes ? write_partial(self, held, offset_bytes, source, step)
-                                             : write_whole_blocks(self, offset_bytes, source, step);
-            source += step;
-            offset_bytes += step;
-            in_region -= step;
-        }
-        int kept = errno;
-        pthread_mutex_unlock(&held->lock);
-        errno = kept;
-    }
-    return error;
 }
 
 static int hide_with_zeros(overlay *self, uint64_t offset_bytes, uint64_t bytes)
@@ -268,6 +337,36 @@ static int zero_whole_blocks(overlay *self, uint64_t offset_bytes, uint64_t byte
         uint64_t start = block * self->block_bytes, length = (run_end - block) * self->block_bytes;
         error = is_ours ? vdr_file_zero(self->data_fd, start, length) : zero_lower_blocks(self, start, length);
         block = run_end;
+    }
+    return error;
+}
+
+static int overlay_write(void *context, uint64_t offset_bytes, const void *buffer, size_t bytes)
+{
+    overlay *self = context;
+    const uint8_t *source = buffer;
+    int error = refuse_after_failure(self);
+    while (bytes > 0 && !error) {
+        size_t left = (size_t)(REGION_BYTES - offset_bytes % REGION_BYTES);
+        size_t in_region = bytes < left ? bytes : left;
+        stripe *held = stripe_of(self, offset_bytes);
+        bytes -= in_region;
+        pthread_mutex_lock(&held->lock);
+        while (in_region > 0 && !error) {
+            size_t step = (size_t)step_bytes(self, offset_bytes, in_region);
+            if (step % self->block_bytes)
+                error = write_partial(self, held, offset_bytes, source, step);
+            else if (step >= ZERO_WRITE_BYTES && vdr_zero_is(source, step)) /* how NFS clients discard */
+                error = zero_whole_blocks(self, offset_bytes, step);
+            else
+                error = write_whole_blocks(self, offset_bytes, source, step);
+            source += step;
+            offset_bytes += step;
+            in_region -= step;
+        }
+        int kept = errno;
+        pthread_mutex_unlock(&held->lock);
+        errno = kept;
     }
     return error;
 }
@@ -376,6 +475,7 @@ static void overlay_close(void *context)
     for (int i = 0; i < STRIPES; i++)
         pthread_mutex_destroy(&self->stripes[i].lock);
     free(self->blocks);
+    vdr_xts_close(self->xts);
     pthread_mutex_destroy(&self->flush_lock);
     pthread_cond_destroy(&self->flush_ended);
     if (self->data_fd >= 0)
@@ -385,6 +485,17 @@ static void overlay_close(void *context)
     free(self);
 }
 
+static int overlay_usage(void *context, uint64_t *stored_bytes, uint64_t *limit_bytes)
+{
+    overlay *self = context;
+    struct stat status;
+    if (fstat(self->data_fd, &status))
+        return VDR_E_IO;
+    *stored_bytes = (uint64_t)status.st_blocks * 512;
+    *limit_bytes = self->limit_bytes;
+    return VDR_OK;
+}
+
 static const vdr_disk_operations overlay_operations = {
     .read = overlay_read,
     .write = overlay_write,
@@ -392,9 +503,10 @@ static const vdr_disk_operations overlay_operations = {
     .flush = overlay_flush,
     .extents = overlay_extents,
     .close = overlay_close,
+    .usage = overlay_usage,
 };
 
-static int open_files(overlay *self, int data_fd, int bitmap_fd)
+static int open_files(overlay *self, int data_fd, int bitmap_fd, const uint8_t *key)
 {
     self->data_fd = fcntl(data_fd, F_DUPFD_CLOEXEC, 0);
     self->bitmap_fd = fcntl(bitmap_fd, F_DUPFD_CLOEXEC, 0);
@@ -404,8 +516,10 @@ static int open_files(overlay *self, int data_fd, int bitmap_fd)
     if (error)
         return error;
     const vdr_overlay_identity *identity = vdr_overlay_map_identity(self->map);
-    if (identity->size_bytes != self->size_bytes)
+    if (identity->size_bytes != self->size_bytes || (identity->cipher != VDR_OVERLAY_PLAIN) != (key != NULL))
         return VDR_E_ARGUMENT;
+    if (key && !(self->xts = vdr_xts_open(key)))
+        return VDR_E_CRYPTO;
     self->block_bytes = identity->block_bytes;
     self->blocks = malloc((size_t)STRIPES * self->block_bytes);
     if (!self->blocks)
@@ -415,7 +529,7 @@ static int open_files(overlay *self, int data_fd, int bitmap_fd)
     return data_file_check(self->data_fd, identity);
 }
 
-int vdr_overlay_open(vdr_disk *lower, int data_fd, int bitmap_fd, vdr_disk **disk)
+static int open_overlay(vdr_disk *lower, int data_fd, int bitmap_fd, const uint8_t *key, vdr_disk **disk)
 {
     overlay *self = calloc(1, sizeof *self);
     if (!self)
@@ -427,7 +541,7 @@ int vdr_overlay_open(vdr_disk *lower, int data_fd, int bitmap_fd, vdr_disk **dis
         pthread_mutex_init(&self->stripes[i].lock, NULL);
     pthread_mutex_init(&self->flush_lock, NULL);
     pthread_cond_init(&self->flush_ended, NULL);
-    int error = open_files(self, data_fd, bitmap_fd);
+    int error = open_files(self, data_fd, bitmap_fd, key);
     if (!error)
         error = vdr_disk_make(&overlay_operations, self, self->size_bytes, disk);
     if (error) {
@@ -436,6 +550,25 @@ int vdr_overlay_open(vdr_disk *lower, int data_fd, int bitmap_fd, vdr_disk **dis
         errno = kept;
     }
     return error;
+}
+
+int vdr_overlay_open(vdr_disk *lower, int data_fd, int bitmap_fd, vdr_disk **disk)
+{
+    return open_overlay(lower, data_fd, bitmap_fd, NULL, disk);
+}
+
+int vdr_overlay_open_encrypted(vdr_disk *lower, int data_fd, int bitmap_fd, const uint8_t *key, vdr_disk **disk)
+{
+    return open_overlay(lower, data_fd, bitmap_fd, key, disk);
+}
+
+int vdr_overlay_set_limit(vdr_disk *disk, uint64_t limit_bytes)
+{
+    overlay *self = vdr_disk_context(disk, &overlay_operations);
+    if (!self)
+        return VDR_E_ARGUMENT;
+    self->limit_bytes = limit_bytes;
+    return VDR_OK;
 }
 
 int64_t vdr_overlay_changed(vdr_disk *disk, uint64_t offset_bytes, uint64_t bytes, vdr_extent *extents, size_t capacity)

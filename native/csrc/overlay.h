@@ -31,6 +31,15 @@ int vdr_overlay_identify(int bitmap_fd, vdr_overlay_identity *identity);
  * not belong together. Closing flushes; whoever must know whether that worked flushes first. */
 int vdr_overlay_open(vdr_disk *lower, int data_fd, int bitmap_fd, vdr_disk **disk);
 
+/* The same for an encrypted one, with its 64 bytes of key: the caller has compared `key_check`. VDR_E_CRYPTO: the crypto
+ * library does not provide the cipher. An overlay that is encrypted is not opened without a key, nor the other way round
+ * (VDR_E_ARGUMENT). */
+int vdr_overlay_open_encrypted(vdr_disk *lower, int data_fd, int bitmap_fd, const uint8_t *key, vdr_disk **disk);
+
+/* How much the data file may hold, about (threads that write at the same time do not wait for each other); 0: no limit.
+ * Writes that need more fail with VDR_E_IO, errno ENOSPC, and change nothing; what needs no more space goes on. */
+int vdr_overlay_set_limit(vdr_disk *disk, uint64_t limit_bytes);
+
 /* Ranges that the overlay holds: data, or zero where it is a hole. Same contract as vdr_disk_extents, but ranges that
  * belong to the lower disk are left out; 0 means that nothing more is held. */
 int64_t vdr_overlay_changed(vdr_disk *disk, uint64_t offset_bytes, uint64_t bytes, vdr_extent *extents, size_t capacity);

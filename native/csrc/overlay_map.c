@@ -33,7 +33,10 @@ typedef struct {
     uint64_t size_bytes;
     uint8_t overlay_id[16];
     uint8_t lower_id[32];
-    uint8_t reserved[VDR_OVERLAY_HEADER_BYTES - 84];
+    uint32_t cipher;
+    uint32_t key_epoch;
+    uint8_t key_check[16];
+    uint8_t reserved[VDR_OVERLAY_HEADER_BYTES - 108];
     uint32_t crc;
 } header_record;
 
@@ -100,6 +103,17 @@ static int geometry_is_valid(const vdr_overlay_identity *identity)
            identity->size_bytes <= (uint64_t)1 << 60;
 }
 
+/* What belongs to a cipher is there just in the version that has one. */
+static int cipher_is_valid(const vdr_overlay_identity *identity, uint32_t version)
+{
+    if (version > 1)
+        return identity->cipher == VDR_OVERLAY_AES_256_XTS;
+    uint8_t any = 0;
+    for (size_t i = 0; i < sizeof identity->key_check; i++)
+        any |= identity->key_check[i];
+    return !identity->cipher && !identity->key_epoch && !any;
+}
+
 static uint32_t header_crc(const header_record *header)
 {
     return vdr_crc32c(0, (const uint8_t *)header, offsetof(header_record, crc));
@@ -107,19 +121,22 @@ static uint32_t header_crc(const header_record *header)
 
 int vdr_overlay_map_create(int fd, const vdr_overlay_identity *identity)
 {
-    if (!geometry_is_valid(identity))
+    if (!geometry_is_valid(identity) || !cipher_is_valid(identity, identity->cipher ? 2 : 1))
         return VDR_E_ARGUMENT;
     header_record *header = calloc(1, sizeof *header);
     if (!header)
         return VDR_E_MEMORY;
     memcpy(header->magic, header_magic, sizeof header_magic);
-    header->version = htole32(VDR_OVERLAY_VERSION);
+    header->version = htole32(identity->cipher ? 2 : 1);
     header->header_bytes = htole32(VDR_OVERLAY_HEADER_BYTES);
     header->slot_bytes = htole32(VDR_OVERLAY_SLOT_BYTES);
     header->block_bytes = htole32(identity->block_bytes);
     header->size_bytes = htole64(identity->size_bytes);
     memcpy(header->overlay_id, identity->overlay_id, sizeof header->overlay_id);
     memcpy(header->lower_id, identity->lower_id, sizeof header->lower_id);
+    header->cipher = htole32(identity->cipher);
+    header->key_epoch = htole32(identity->key_epoch);
+    memcpy(header->key_check, identity->key_check, sizeof header->key_check);
     header->crc = htole32(header_crc(header));
     int failed = ftruncate(fd, 0) || ftruncate(fd, (off_t)file_bytes(identity)) ||
                  vdr_file_write(fd, 0, header, sizeof *header) || fsync(fd);
@@ -131,17 +148,22 @@ static int parse_header(const header_record *header, vdr_overlay_identity *ident
 {
     if (memcmp(header->magic, header_magic, sizeof header_magic) != 0 || le32toh(header->crc) != header_crc(header))
         return VDR_E_CORRUPT;
-    if (le32toh(header->version) != VDR_OVERLAY_VERSION)
+    uint32_t version = le32toh(header->version);
+    if (version < 1 || version > VDR_OVERLAY_VERSION)
         return VDR_E_VERSION;
     *identity = (vdr_overlay_identity){.size_bytes = le64toh(header->size_bytes),
-                                       .block_bytes = le32toh(header->block_bytes)};
+                                       .block_bytes = le32toh(header->block_bytes),
+                                       .cipher = le32toh(header->cipher),
+                                       .key_epoch = le32toh(header->key_epoch)};
+    memcpy(identity->key_check, header->key_check, sizeof identity->key_check);
     memcpy(identity->overlay_id, header->overlay_id, sizeof identity->overlay_id);
     memcpy(identity->lower_id, header->lower_id, sizeof identity->lower_id);
     for (size_t i = 0; i < sizeof header->reserved; i++)
         if (header->reserved[i])
             return VDR_E_CORRUPT;
     int is_valid = le32toh(header->header_bytes) == VDR_OVERLAY_HEADER_BYTES &&
-                   le32toh(header->slot_bytes) == VDR_OVERLAY_SLOT_BYTES && geometry_is_valid(identity);
+                   le32toh(header->slot_bytes) == VDR_OVERLAY_SLOT_BYTES && geometry_is_valid(identity) &&
+                   cipher_is_valid(identity, version);
     return is_valid ? VDR_OK : VDR_E_CORRUPT;
 }
 

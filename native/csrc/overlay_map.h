@@ -14,7 +14,7 @@
 
 /* cffi: begin */
 enum {
-    VDR_OVERLAY_VERSION = 1,
+    VDR_OVERLAY_VERSION = 2,             /* of overlays that are encrypted; those that are not are of version 1 */
     VDR_OVERLAY_HEADER_BYTES = 4096,
     VDR_OVERLAY_SLOT_BYTES = 4096,
     VDR_OVERLAY_SLOT_HEADER_BYTES = 32,
@@ -29,8 +29,13 @@ typedef struct {
     uint8_t lower_id[32];   /* identity of the disk below, chosen by the caller */
     uint64_t size_bytes;
     uint32_t block_bytes;   /* a power of two */
+    uint32_t cipher;        /* VDR_OVERLAY_* */
+    uint32_t key_epoch;     /* which of the owner's keys; 0 without a cipher, like the next */
+    uint8_t key_check[16];  /* tells the key from another one; the caller's business */
     uint32_t reserved;
 } vdr_overlay_identity;
+
+enum { VDR_OVERLAY_PLAIN = 0, VDR_OVERLAY_AES_256_XTS = 1 };
 /* cffi: end */
 
 typedef struct vdr_overlay_map vdr_overlay_map;

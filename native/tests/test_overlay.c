@@ -15,6 +15,7 @@
 #include "disk_memory.h"
 #include "err.h"
 #include "overlay.h"
+#include "xts.h"
 
 static uint64_t seed = 88172645463325252u;
 
@@ -24,6 +25,15 @@ static uint64_t random_below(uint64_t bound)
     seed ^= seed >> 7;
     seed ^= seed << 17;
     return seed % bound;
+}
+
+static const uint8_t xts_key[VDR_XTS_KEY_BYTES] = "a key of which both halves differ";
+static int is_encrypted;
+
+static int open_overlay(vdr_disk *lower, int data_fd, int bitmap_fd, vdr_disk **disk)
+{
+    return is_encrypted ? vdr_overlay_open_encrypted(lower, data_fd, bitmap_fd, xts_key, disk)
+                        : vdr_overlay_open(lower, data_fd, bitmap_fd, disk);
 }
 
 static int temporary_file(void)
@@ -44,7 +54,8 @@ typedef struct {
 static void fixture_open(fixture *f, uint64_t size_bytes, uint32_t block_bytes)
 {
     vdr_overlay_identity identity = {.overlay_id = "sixteen bytes...", .size_bytes = size_bytes,
-                                     .block_bytes = block_bytes};
+                                     .block_bytes = block_bytes,
+                                     .cipher = is_encrypted ? VDR_OVERLAY_AES_256_XTS : VDR_OVERLAY_PLAIN};
     *f = (fixture){temporary_file(), temporary_file(), NULL, NULL, size_bytes, calloc(1, size_bytes),
                    malloc(size_bytes)};
     assert(vdr_disk_memory_open(size_bytes, &f->lower) == VDR_OK);
@@ -52,7 +63,7 @@ static void fixture_open(fixture *f, uint64_t size_bytes, uint32_t block_bytes)
         f->model[i] = (uint8_t)(i * 31 + i / 256 + 1);
     assert(vdr_disk_write(f->lower, size_bytes / 4, f->model + size_bytes / 4, size_bytes / 4) == VDR_OK);
     assert(vdr_overlay_create(f->data_fd, f->bitmap_fd, &identity) == VDR_OK);
-    assert(vdr_overlay_open(f->lower, f->data_fd, f->bitmap_fd, &f->disk) == VDR_OK);
+    assert(open_overlay(f->lower, f->data_fd, f->bitmap_fd, &f->disk) == VDR_OK);
 }
 
 static void fixture_close(fixture *f)
@@ -100,16 +111,16 @@ static void check_random_operations(uint64_t size_bytes, uint32_t block_bytes)
         case 2:
             if (random_below(4) == 0) {
                 vdr_disk_close(f.disk);
-                assert(vdr_overlay_open(f.lower, f.data_fd, f.bitmap_fd, &f.disk) == VDR_OK);
+                assert(open_overlay(f.lower, f.data_fd, f.bitmap_fd, &f.disk) == VDR_OK);
             }
             break;
         case 3: case 4:
             assert(vdr_disk_read(f.disk, offset, f.buffer, length) == VDR_OK);
             assert(memcmp(f.buffer, f.model + offset, length) == 0);
             break;
-        default:
-            for (uint64_t i = 0; i < length; i++)
-                f.model[offset + i] = (uint8_t)(random_below(255) + 1);
+        default: /* some of zeros only */
+            for (uint64_t i = 0, is_zero = random_below(4) == 0; i < length; i++)
+                f.model[offset + i] = is_zero ? 0 : (uint8_t)(random_below(255) + 1);
             assert(vdr_disk_write(f.disk, offset, f.model + offset, length) == VDR_OK);
         }
     }
@@ -260,8 +271,102 @@ static void check_full_file_system_is_clean(void)
     fixture_close(&f);
 }
 
+static uint64_t stored_bytes(vdr_disk *disk)
+{
+    uint64_t stored, limit;
+    assert(vdr_disk_usage(disk, &stored, &limit) == VDR_OK);
+    return stored;
+}
+
+static void check_written_zeros_take_no_room(void)
+{
+    fixture f;
+    fixture_open(&f, 4 << 20, 4096);
+    memset(f.buffer, 7, 1 << 20);
+    assert(vdr_disk_write(f.disk, 1 << 20, f.buffer, 1 << 20) == VDR_OK && vdr_disk_flush(f.disk) == VDR_OK);
+    uint64_t full = stored_bytes(f.disk);
+    assert(full >= 1 << 20);
+    memset(f.buffer, 0, 2 << 20);
+    assert(vdr_disk_write(f.disk, 1 << 20, f.buffer, 2 << 20) == VDR_OK && vdr_disk_flush(f.disk) == VDR_OK);
+    assert(stored_bytes(f.disk) + (1 << 20) <= full);
+    memset(f.buffer, 1, 2 << 20);
+    assert(vdr_disk_read(f.disk, 1 << 20, f.buffer, 2 << 20) == VDR_OK);
+    for (int i = 0; i < 2 << 20; i++)
+        assert(f.buffer[i] == 0);
+    fixture_close(&f);
+}
+
+static void check_limit_refuses_cleanly_and_can_be_raised(void)
+{
+    fixture f;
+    fixture_open(&f, 8 << 20, 4096);
+    uint64_t start = stored_bytes(f.disk), stored, limit;
+    assert(vdr_overlay_set_limit(f.lower, 1) == VDR_E_ARGUMENT && vdr_disk_usage(f.lower, &stored, &limit) == VDR_E_ARGUMENT);
+    assert(vdr_overlay_set_limit(f.disk, start + (1 << 20)) == VDR_OK);
+    memset(f.buffer, 9, 2 << 20);
+    assert(vdr_disk_write(f.disk, 0, f.buffer, 1 << 20) == VDR_OK);
+    assert(vdr_disk_write(f.disk, 1 << 20, f.buffer, 4096) == VDR_E_IO && errno == ENOSPC);
+    assert(vdr_disk_write(f.disk, (1 << 20) + 10, f.buffer, 5) == VDR_E_IO && errno == ENOSPC);
+    /* What is there can be written again, and zeroed to make room. */
+    memset(f.buffer, 8, 1 << 20);
+    assert(vdr_disk_write(f.disk, 0, f.buffer, 1 << 20) == VDR_OK);
+    assert(vdr_disk_write(f.disk, 100, "part", 4) == VDR_OK && vdr_disk_flush(f.disk) == VDR_OK);
+    assert(vdr_disk_zero(f.disk, 512 << 10, 512 << 10) == VDR_OK);
+    assert(vdr_disk_write(f.disk, 1 << 20, f.buffer, 4096) == VDR_OK);
+    uint8_t byte;
+    assert(vdr_disk_read(f.disk, (1 << 20) + 4096, &byte, 1) == VDR_OK && byte == 0);
+    assert(vdr_overlay_set_limit(f.disk, start + (6 << 20)) == VDR_OK);
+    assert(vdr_disk_write(f.disk, 2 << 20, f.buffer, 1 << 20) == VDR_OK);
+    assert(vdr_disk_usage(f.disk, &stored, &limit) == VDR_OK && limit == start + (6 << 20) && stored > start + (1 << 20));
+    fixture_close(&f);
+}
+
+static void check_nothing_is_stored_in_clear(void)
+{
+    fixture f;
+    uint8_t secret[4096], found[4096];
+    fixture_open(&f, 1 << 20, 4096);
+    memset(secret, 's', sizeof secret);
+    for (int block = 0; block < 2; block++)
+        assert(vdr_disk_write(f.disk, (uint64_t)block * 4096, secret, sizeof secret) == VDR_OK);
+    assert(vdr_disk_write(f.disk, 9000, "secret", 6) == VDR_OK && vdr_disk_flush(f.disk) == VDR_OK);
+    uint8_t blocks[3][4096];
+    for (int block = 0; block < 3; block++) {
+        assert(pread(f.data_fd, found, sizeof found, block * 4096) == sizeof found);
+        assert(!memmem(found, sizeof found, "ssss", 4) && !memmem(found, sizeof found, "secret", 6));
+        memcpy(blocks[block], found, sizeof found);
+    }
+    assert(memcmp(blocks[0], blocks[1], 4096) != 0); /* the same content in another place */
+    vdr_disk *disk;
+    assert(vdr_overlay_open(f.lower, f.data_fd, f.bitmap_fd, &disk) == VDR_E_ARGUMENT);
+    fixture_close(&f);
+}
+
+static void check_key_for_a_plain_overlay_is_refused(void)
+{
+    fixture f;
+    vdr_disk *disk;
+    fixture_open(&f, 1 << 20, 4096);
+    assert(vdr_overlay_open_encrypted(f.lower, f.data_fd, f.bitmap_fd, xts_key, &disk) == VDR_E_ARGUMENT);
+    fixture_close(&f);
+}
+
 int main(void)
 {
+    check_key_for_a_plain_overlay_is_refused();
+    is_encrypted = 1;
+    check_random_operations(300001, 4096);
+    check_random_operations(1 << 20, 512);
+    check_random_operations(1000, 4096);
+    check_random_operations(200000, 65536);
+    check_threads_in_one_block_lose_nothing();
+    check_lower_read_failure_changes_nothing();
+    check_written_zeros_take_no_room();
+    check_limit_refuses_cleanly_and_can_be_raised();
+    check_nothing_is_stored_in_clear();
+    is_encrypted = 0;
+    check_written_zeros_take_no_room();
+    check_limit_refuses_cleanly_and_can_be_raised();
     check_random_operations(300001, 4096);
     check_random_operations(1 << 20, 512);
     check_random_operations(200000, 65536);

@@ -14,6 +14,7 @@
 #include "disk_memory.h"
 #include "err.h"
 #include "overlay.h"
+#include "xts.h"
 
 enum { SECTOR = 512, BLOCK = 4096, SIZE_BYTES = 40 * BLOCK + 1000, SECTORS = SIZE_BYTES / SECTOR + 1, CALLS = 4000 };
 
@@ -26,6 +27,15 @@ typedef struct {
     uint8_t *bytes;
     int version;         /* of the model when it was made */
 } call;
+
+static const uint8_t xts_key[VDR_XTS_KEY_BYTES] = "a key of which both halves differ";
+static int is_encrypted;
+
+static int open_overlay(vdr_disk *lower, int data_fd, int bitmap_fd, vdr_disk **disk)
+{
+    return is_encrypted ? vdr_overlay_open_encrypted(lower, data_fd, bitmap_fd, xts_key, disk)
+                        : vdr_overlay_open(lower, data_fd, bitmap_fd, disk);
+}
 
 static call calls[CALLS];
 static int call_count, recording, version, files[2];
@@ -148,7 +158,7 @@ static void check_crash(int prefix, vdr_disk *lower)
 {
     static uint8_t content[SIZE_BYTES];
     vdr_disk *disk;
-    assert(vdr_overlay_open(lower, files[0], files[1], &disk) == VDR_OK);
+    assert(open_overlay(lower, files[0], files[1], &disk) == VDR_OK);
     assert(vdr_disk_read(disk, 0, content, sizeof content) == VDR_OK);
     int newest = prefix < call_count ? calls[prefix].version : version;
     for (uint64_t at = 0; at < SIZE_BYTES; at++) {
@@ -164,7 +174,7 @@ static void check_crash(int prefix, vdr_disk *lower)
     assert(vdr_disk_zero(disk, start, length) == VDR_OK);
     vdr_disk_close(disk);
     memset(content + start, 0, length);
-    assert(vdr_overlay_open(lower, files[0], files[1], &disk) == VDR_OK);
+    assert(open_overlay(lower, files[0], files[1], &disk) == VDR_OK);
     static uint8_t reopened[SIZE_BYTES];
     assert(vdr_disk_read(disk, 0, reopened, sizeof reopened) == VDR_OK);
     assert(memcmp(content, reopened, sizeof reopened) == 0);
@@ -200,9 +210,10 @@ static void run_workload(vdr_disk *disk)
     version--;
 }
 
-int main(void)
+static void check_crashes(void)
 {
-    vdr_overlay_identity identity = {.overlay_id = "sixteen bytes...", .size_bytes = SIZE_BYTES, .block_bytes = BLOCK};
+    vdr_overlay_identity identity = {.overlay_id = "sixteen bytes...", .size_bytes = SIZE_BYTES, .block_bytes = BLOCK,
+                                     .cipher = is_encrypted ? VDR_OVERLAY_AES_256_XTS : VDR_OVERLAY_PLAIN};
     vdr_disk *lower, *disk;
     uint8_t *images[2];
     uint64_t image_bytes[2];
@@ -222,7 +233,7 @@ int main(void)
         assert(pread(files[i], images[i], image_bytes[i], 0) == (ssize_t)image_bytes[i]);
     }
 
-    assert(vdr_overlay_open(lower, files[0], files[1], &disk) == VDR_OK);
+    assert(open_overlay(lower, files[0], files[1], &disk) == VDR_OK);
     recording = 1;
     run_workload(disk);
     recording = 0;
@@ -237,8 +248,20 @@ int main(void)
     vdr_disk_close(lower);
     for (int i = 0; i < call_count; i++)
         free(calls[i].bytes);
-    free(images[0]);
-    free(images[1]);
+    for (int i = 0; i < 2; i++) {
+        free(images[i]);
+        close(files[i]);
+    }
     printf("overlay crash: ok, %d calls, %d crashes\n", call_count, checked);
+}
+
+int main(void)
+{
+    for (is_encrypted = 0; is_encrypted < 2; is_encrypted++) {
+        call_count = version = 0;
+        memset(model, 0, sizeof model);
+        memset(flushed_version_at, 0, sizeof flushed_version_at);
+        check_crashes();
+    }
     return 0;
 }

@@ -3,6 +3,7 @@
 import argparse
 import getpass
 import os
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC
@@ -32,6 +33,17 @@ def path_argument(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("a path must not be empty")
     return Path(text)
+
+
+_SIZE = re.compile(r"(\d+) ?([KMGTP]?)(?:i?B)?", re.IGNORECASE)
+
+
+def size_argument(text: str) -> int:
+    """For argparse: bytes from `512`, `64MiB`, `20G`; units are powers of 1024."""
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 20GiB")
+    return int(found.group(1)) << 10 * " KMGTP".index(found.group(2).upper() or " ")
 
 
 def add_storage_arguments(parser: argparse.ArgumentParser, *, json: bool = True) -> None:

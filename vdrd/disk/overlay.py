@@ -1,8 +1,8 @@
 """Overlays on disk: a directory with the data and bitmap files, created whole, locked while open.
 
-Owns the files' names, the lock and the pairing with the disk below; the bytes are those of
-`native/csrc/overlay.c`. Knows nothing of points or exports: the identity of the disk below is a text that the
-caller chooses.
+Owns the files' names, the lock, the pairing with the disk below and the choice of the key; the bytes are
+those of `native/csrc/overlay.c`. Knows nothing of points or exports: the identity of the disk below is a text
+that the caller chooses.
 """
 
 import errno
@@ -13,8 +13,11 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
+from native import blake3
 from native import overlay as native_overlay
 from native.err import NativeError
 from native.overlay import Overlay, OverlayIdentity, OverlayStatistics
@@ -27,6 +30,27 @@ BITMAP_NAME = "bitmap"
 
 BLOCK_BYTES = 4096
 """What guests' file systems write; smaller writes cost a read of the block from below, once."""
+
+
+_KEY_CHECK = b"vdr overlay key check"
+
+
+class OverlayKeys(Protocol):
+    """Whoever has the keys under which overlays are encrypted, such as the keyring of a storage."""
+
+    @property
+    def epoch(self) -> int:
+        """The newest: new overlays are encrypted under it."""
+        ...
+
+    @property
+    def epoch_count(self) -> int:
+        """How many there are."""
+        ...
+
+    def overlay_key(self, overlay_id: bytes, epoch: int) -> bytes:
+        """64 bytes, for one overlay alone."""
+        ...
 
 
 def lower_id(identity: str) -> bytes:
@@ -44,18 +68,30 @@ class OverlayDisk(NativeDisk):
 
     @classmethod
     def open(
-        cls, path: Path, lower: DiskSource, *, identity: str, block_bytes: int = BLOCK_BYTES
+        cls,
+        path: Path,
+        lower: DiskSource,
+        *,
+        identity: str,
+        block_bytes: int = BLOCK_BYTES,
+        keys: OverlayKeys | None = None,
+        limit_bytes: int = 0,
     ) -> "OverlayDisk":
         """Open the overlay in directory `path`, or make it there if the directory does not exist.
 
         `identity` names the disk below (such as `point 0123...`); an overlay made over another one, or over a
-        disk of another size, is refused: OverlayRefused. Damaged: its files are not what was written.
-        StorageFull: there is no room to make it.
+        disk of another size, or under another key, is refused: OverlayRefused. Damaged: its files are not
+        what was written. StorageFull: there is no room to make it.
+
+        With `keys` a new one is encrypted. `limit_bytes` bounds what its data takes (0: the file system
+        alone does); a write beyond it fails with ENOSPC and can be repeated under a higher limit.
         """
         try:
             if not path.exists():
-                _create(path, lower.size_bytes, identity, block_bytes)
-            return cls._open_existing(path, lower, identity)
+                _create(path, lower.size_bytes, identity, block_bytes, keys)
+            opened = cls._open_existing(path, lower, identity, keys)
+            opened._overlay.set_limit(limit_bytes)
+            return opened
         except NativeError as error:
             if error.code == "version":
                 raise OverlayRefused(path=path, reason="it was written by a newer version of vdr") from error
@@ -66,7 +102,9 @@ class OverlayDisk(NativeDisk):
             raise StorageUnwritable(path=path, reason=(error.strerror or "error").lower()) from error
 
     @classmethod
-    def _open_existing(cls, path: Path, lower: DiskSource, identity: str) -> "OverlayDisk":
+    def _open_existing(
+        cls, path: Path, lower: DiskSource, identity: str, keys: OverlayKeys | None
+    ) -> "OverlayDisk":
         with ExitStack() as stack:
             data_fd = os.open(path / DATA_NAME, os.O_RDWR | os.O_CLOEXEC)
             stack.callback(os.close, data_fd)
@@ -80,7 +118,8 @@ class OverlayDisk(NativeDisk):
             found = native_overlay.identify(bitmap_fd)
             if found.lower_id != lower_id(identity) or found.size_bytes != lower.size_bytes:
                 raise OverlayRefused(path=path, reason=f"it does not belong to {identity}")
-            return cls(path, Overlay.open_over(lower.native, data_fd, bitmap_fd))
+            key = _key_of(path, found, keys)
+            return cls(path, Overlay.open_over(lower.native, data_fd, bitmap_fd, key))
 
     def changed(self) -> Iterator[Extent]:
         """Ranges that the overlay holds, in order: what was written or zeroed since it was made."""
@@ -96,7 +135,38 @@ class OverlayDisk(NativeDisk):
         return (self.path / DATA_NAME).stat().st_mtime_ns
 
 
-def _create(path: Path, size_bytes: int, identity: str, block_bytes: int) -> None:
+def _key_check(key: bytes) -> bytes:
+    return blake3.keyed(key[:32], _KEY_CHECK)[:16]
+
+
+def _key_of(path: Path, found: OverlayIdentity, keys: OverlayKeys | None) -> bytes | None:
+    if found.cipher == native_overlay.CIPHER_NONE:
+        return None
+    if keys is None:
+        raise OverlayRefused(path=path, reason="it is encrypted, and the storage it is opened with is not")
+    if found.key_epoch < keys.epoch_count:
+        key = keys.overlay_key(found.overlay_id, found.key_epoch)
+        if _key_check(key) == found.key_check:
+            return key
+    raise OverlayRefused(path=path, reason="it was written under another key")
+
+
+def _new_identity(
+    size_bytes: int, identity: str, block_bytes: int, keys: OverlayKeys | None
+) -> OverlayIdentity:
+    overlay_id = secrets.token_bytes(16)
+    made = OverlayIdentity(overlay_id, lower_id(identity), size_bytes, block_bytes)
+    if keys is None:
+        return made
+    return replace(
+        made,
+        cipher=native_overlay.CIPHER_AES_256_XTS,
+        key_epoch=keys.epoch,
+        key_check=_key_check(keys.overlay_key(overlay_id, keys.epoch)),
+    )
+
+
+def _create(path: Path, size_bytes: int, identity: str, block_bytes: int, keys: OverlayKeys | None) -> None:
     """Make an empty overlay under another name and rename it: a directory at `path` is always a whole one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
@@ -108,7 +178,7 @@ def _create(path: Path, size_bytes: int, identity: str, block_bytes: int) -> Non
             for name in (DATA_NAME, BITMAP_NAME):
                 fds.append(os.open(new / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
                 stack.callback(os.close, fds[-1])
-            made = OverlayIdentity(secrets.token_bytes(16), lower_id(identity), size_bytes, block_bytes)
+            made = _new_identity(size_bytes, identity, block_bytes, keys)
             native_overlay.create(fds[0], fds[1], made)
         _sync_directory(new)
         new.rename(path)

@@ -23,6 +23,7 @@ CONTEXT_PACK_KEY = "vdr 2026 pack key"
 CONTEXT_PACK_TABLE = "vdr 2026 pack table"
 CONTEXT_RECORD = "vdr 2026 record"
 CONTEXT_SIGN = "vdr 2026 sign"
+CONTEXT_OVERLAY = "vdr 2026 overlay"
 
 ALGORITHMS = {
     Encryption.NONE: Algorithm.NONE,
@@ -94,3 +95,7 @@ class RootKeys:
     def signing_seed(self, epoch: int = 0) -> bytes:
         """Seed of the Ed25519 key that signs points."""
         return blake3.derive(CONTEXT_SIGN, self.epochs[epoch])
+
+    def overlay_key(self, overlay_id: bytes, epoch: int) -> bytes:
+        """Key of one overlay: 64 bytes for AES-256-XTS."""
+        return blake3.derive(CONTEXT_OVERLAY, self.epochs[epoch] + overlay_id, 64)

@@ -95,7 +95,13 @@ class NodeExports:
             return disk
         directory = self._directory / message.export_id
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        overlay = OverlayDisk.open(directory / CACHE_NAME, disk, identity=f"point {message.point_id}")
+        overlay = OverlayDisk.open(
+            directory / CACHE_NAME,
+            disk,
+            identity=f"point {message.point_id}",
+            keys=storage.overlay_keys,
+            limit_bytes=self._config.export_cache_bytes,
+        )
         closing.callback(overlay.close)
         return overlay
 

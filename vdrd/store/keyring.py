@@ -48,6 +48,10 @@ class Keyring:
             self._domains[key] = self._roots.domain(domain, number)
         return self._domains[key]
 
+    def overlay_key(self, overlay_id: bytes, epoch: int) -> bytes:
+        """Key of an overlay over a disk of this storage."""
+        return self._roots.overlay_key(overlay_id, epoch)
+
     def point_keys(self, epoch: int | None = None) -> PointKeys:
         """What writes points now, or reads those of an older epoch."""
         number = self.epoch if epoch is None else epoch

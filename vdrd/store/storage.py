@@ -113,6 +113,11 @@ class Storage:
         )
         self._learn_domains()
 
+    @property
+    def overlay_keys(self) -> Keyring | None:
+        """What overlays over its disks are encrypted with; None when the storage is not encrypted."""
+        return None if self.info.encryption is Encryption.NONE else self.keyring
+
     def reader_of(self, domain: int) -> ChunkReader:
         """Reads chunks of one key domain and of no other: it has no other's keys. Closed with the storage.
 

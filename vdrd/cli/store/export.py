@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vdrd.cli.storage_access import add_storage_arguments, open_storage
+from vdrd.cli.storage_access import add_storage_arguments, open_storage, size_argument
 from vdrd.model.errors import BadInput, ExitCode, StorageUnwritable
 from vdrd.model.points import DiskRoot, Point
 
@@ -46,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--cache", metavar="PATH", type=Path, help="directory that keeps what is written, from run to run"
+    )
+    parser.add_argument(
+        "--cache-limit", metavar="SIZE", type=size_argument, default=0, help="most that is kept per disk: 20GiB"
     )
     parser.add_argument("--writable", action="store_true", help="take writes, beside the point")
     parser.add_argument(
@@ -93,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
                     overlay_path=cache / point.point_id if cache else None,
                     clients=clients,
                     modified_ns=int(point.time.timestamp() * 1e9),
+                    keys=storage.overlay_keys,
+                    limit_bytes=args.cache_limit,
                 )
             )
             for point in points
