@@ -8,13 +8,14 @@ from pathlib import Path
 from fuse_nfs.export import LOOPBACK, Export, Scratch
 from native.nfs import Network
 from vdrd.disk.overlay import OverlayDisk, OverlayKeys
+from vdrd.disk.overlay_search import FILES_SUFFIX
 from vdrd.disk.source import DiskSource
 from vdrd.model.errors import StorageFull, StorageUnwritable
 
 
 def scratch_path(overlay_path: Path) -> Path:
     """Where the files beside a disk are, whose overlay is in `overlay_path`."""
-    return overlay_path.with_name(overlay_path.name + ".files")
+    return overlay_path.with_name(overlay_path.name + FILES_SUFFIX)
 
 
 @contextmanager
@@ -33,9 +34,9 @@ def opened_export(
 
     With `overlay_path` it is writable: writes go to the overlay in that directory, which is made if missing
     and else must be over the disk that `identity` names (OverlayRefused, Damaged). Files that clients put
-    beside the disk are kept next to it (`scratch_path`). `keys` and `limit_bytes` are those of the overlay. Leaving the context
-    makes them durable; StorageFull or StorageUnwritable tells when that failed. `lower` stays the caller's
-    to close.
+    beside the disk are kept next to it (`scratch_path`). `keys` and `limit_bytes` are those of the overlay.
+    Leaving the context makes writes durable; StorageFull or StorageUnwritable tells when that failed. `lower`
+    stays the caller's to close.
     """
     if overlay_path is None:
         yield Export(name, lower, is_writable=False, clients=clients, modified_ns=modified_ns)

@@ -98,9 +98,7 @@ class Overlay(Disk):
             raw = readable(key)
             if len(raw) != KEY_BYTES:
                 raise ValueError(f"the key of an overlay has {KEY_BYTES} bytes")
-            check(
-                lib.vdr_overlay_open_encrypted(lower.handle, data_fd, bitmap_fd, raw, out), "open overlay"
-            )
+            check(lib.vdr_overlay_open_encrypted(lower.handle, data_fd, bitmap_fd, raw, out), "open overlay")
         return cls(out[0])
 
     def set_limit(self, limit_bytes: int) -> None:

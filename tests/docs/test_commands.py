@@ -56,7 +56,7 @@ def synopses() -> dict[str, set[str]]:
             if words:
                 known = words[1].split()
                 length = 1 if known[0] in ("login", "logout", "status") else 2
-                length = 3 if known[:2] == ["store", "key"] else length
+                length = 3 if known[:2] in (["store", "key"], ["store", "overlay"]) else length
                 found.setdefault(" ".join(known[:length]), set()).update(re.findall(r"--[a-z-]+", part))
     return found
 

@@ -67,6 +67,10 @@ class RunningServer:
         """Enforce the time limits as if so much time had gone by."""
         self.exports.enforce_limits_at(time.monotonic_ns() + int(seconds * 1e9))
 
+    def log_events(self) -> None:
+        """Log what the service threads have told until now."""
+        trio.from_thread.run_sync(self.exports.log_events, trio_token=self._token)
+
     def client(self, program: str = "nfs") -> Client:
         port = {"nfs": self.exports.nfs_port, "mount": self.exports.mount_port}.get(program)
         return Client("127.0.0.1", port or self.exports.portmap_port or 0)

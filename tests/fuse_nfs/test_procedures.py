@@ -1,5 +1,6 @@
 """Every procedure of the three programs, as RFC 1813 and 1833 have them."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -465,7 +466,7 @@ def test_full_overlay_answers_no_space_and_goes_on_when_there_is_some(
             handle = client.disk("point")
             filler = place / "filler"
             filler.write_bytes(bytes(900 << 10))
-            assert client.write(handle, 0, bytes(MIB), rpc.FILE_SYNC)[0] == rpc.NOSPC
+            assert client.write(handle, 0, b"y" * MIB, rpc.FILE_SYNC)[0] == rpc.NOSPC
             filler.unlink()
             assert client.write(handle, 4096, b"x" * 4096, rpc.FILE_SYNC)[0] == rpc.OK
             assert client.read(handle, 4096, 4096) == b"x" * 4096
@@ -483,4 +484,41 @@ def test_damaged_lower_disk_is_an_io_error_and_never_data(server: RunningServer)
             reader.optional_attributes()
             reader.end()
             assert client.read(handle, 0, 8192) == bytes(8192)
+        server.remove("point")
+
+
+def test_cache_that_fills_up_is_told_of_before_it_is_full(
+    start_server: Callable[..., RunningServer],
+    disk: ImageDisk,
+    tiny_filesystem: Callable[[int], Path],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = start_server()
+    limit = MIB
+    with OverlayDisk.open(
+        tiny_filesystem(8) / "overlay", disk, identity="point", limit_bytes=limit
+    ) as overlay:
+        server.add(Export("point", overlay, is_writable=True))
+
+        def levels() -> list[str]:
+            """What the log has said so far, after one more look at the room."""
+            server.sweep(0)
+            server.log_events()
+            return re.findall(r"cache of /point is (\d+)% full", caplog.text)
+
+        with server.client() as client:
+            handle = client.disk("point")
+            assert client.write(handle, 0, b"x" * 786432)[0] == rpc.OK
+            assert levels() == []
+            assert client.write(handle, 786432, b"x" * 65536)[0] == rpc.OK
+            assert levels() == levels() == ["81"]
+            assert client.write(handle, 851968, b"x" * 98304)[0] == rpc.OK
+            assert levels() == ["81", "91"]
+            assert client.write(handle, 950272, b"x" * 196608, rpc.FILE_SYNC)[0] == rpc.NOSPC
+            assert client.read(handle, 0, MIB)[:950272] == b"x" * 950272
+            # Zeros make room, and the next time it fills up is told of again.
+            assert client.write(handle, 0, bytes(524288), rpc.FILE_SYNC)[0] == rpc.OK
+            assert levels() == ["81", "91"]
+            assert client.write(handle, MIB, b"y" * 425984, rpc.FILE_SYNC)[0] == rpc.OK
+            assert len(levels()) == 3
         server.remove("point")

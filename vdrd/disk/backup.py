@@ -19,10 +19,11 @@ from pathlib import Path
 from native import chunk
 from native.chunk import Encoder
 from vdrd.disk.map_writer import FANOUT, MapReader, MapWriter, Node
+from vdrd.disk.source import DiskSource
 from vdrd.formats.storage import BLOCK_BYTES
 from vdrd.model.chunks import CHUNK_ID_BYTES, ChunkKind, ChunkSink, ChunkSource, EncodedBatch
 from vdrd.model.errors import BadInput, Damaged, NotFound, SourceUnreadable
-from vdrd.model.extents import Extent
+from vdrd.model.extents import Extent, ExtentKind
 from vdrd.model.points import BackupType, DiskRoot, ObjectKind, PointDraft
 from vdrd.model.progress import Cancel, Progress, ProgressSink
 
@@ -47,6 +48,8 @@ class _Counts:
 
 class _Source:
     """The open disk."""
+
+    disk: DiskSource | None = None
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -104,6 +107,27 @@ class _Source:
 
     def close(self) -> None:
         os.close(self.fd)
+
+
+class _SynthesizedSource(_Source):
+    """A disk that is no file: an overlay over a point, for one."""
+
+    def __init__(self, path: Path, disk: DiskSource) -> None:
+        self.path = path
+        self.disk: DiskSource = disk
+        self.has_holes = True
+        self.size_bytes = disk.size_bytes
+
+    def data_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        for extent in self.disk.extents(start, end - start):
+            if extent.kind is ExtentKind.DATA:
+                yield extent.offset_bytes, extent.end_bytes
+
+    def check_length(self) -> None:
+        """Its size is fixed."""
+
+    def close(self) -> None:
+        """The caller's."""
 
 
 class _Worker:
@@ -237,6 +261,11 @@ class _DiskBackup:
             self.counts.stored_bytes += stored_bytes
 
     def _read(self, worker: _Worker, offset: int, wanted: int) -> None:
+        if self._source.disk is not None:
+            data = memoryview(worker.data)[:wanted]
+            self._source.disk.read_into(offset, data)
+            chunk.name_blocks(data, BLOCK_BYTES, self._key, worker.zero, worker.ids)
+            return
         try:
             got = chunk.read_blocks(
                 self._source.fd,
@@ -313,6 +342,7 @@ def backup_disk(
     sink: ChunkSink,
     *,
     object_name: str,
+    source_disk: DiskSource | None = None,
     changed: list[Extent] | None = None,
     parent: DiskRoot | None = None,
     parent_source: ChunkSource | None = None,
@@ -322,6 +352,8 @@ def backup_disk(
     cancel: Cancel,
 ) -> PointDraft:
     """Read a disk and put what the sink lacks; the caller commits the draft.
+
+    With `source_disk` the bytes are its, and `source_path` only says where it came from.
 
     With `changed`, `parent` and `parent_source` only those ranges are read and the rest is taken from the
     parent's map: the caller vouches for the list. Without, everything that is not a hole is read and
@@ -333,7 +365,7 @@ def backup_disk(
     one at a time.
     """
     started = datetime.now(UTC)
-    source = _Source(source_path)
+    source = _Source(source_path) if source_disk is None else _SynthesizedSource(source_path, source_disk)
     counts = _Counts()
     warnings: tuple[str, ...] = ()
 

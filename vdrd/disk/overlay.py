@@ -180,15 +180,16 @@ def _create(path: Path, size_bytes: int, identity: str, block_bytes: int, keys: 
                 stack.callback(os.close, fds[-1])
             made = _new_identity(size_bytes, identity, block_bytes, keys)
             native_overlay.create(fds[0], fds[1], made)
-        _sync_directory(new)
+        sync_directory(new)
         new.rename(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

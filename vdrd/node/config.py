@@ -41,5 +41,9 @@ class NodeConfig:
     """Port of the portmapper. QEMU finds exports through it only. 0: none, for machines that run their
     own."""
 
+    export_cache_bytes: int = 0
+    """Most that is kept of what is written to one export. 0: until the file system is full, because only the
+    administrator knows how much a machine will write."""
+
     log_level: str = "info"
     """Least level written to the log: debug, info, warning or error."""

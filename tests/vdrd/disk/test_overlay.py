@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from native import blake3
 from vdrd.disk.image import ImageDisk
 from vdrd.disk.overlay import BITMAP_NAME, DATA_NAME, OverlayDisk
+from vdrd.disk.overlay_search import discard_overlay, find_overlays
 from vdrd.model.errors import Damaged, OverlayRefused, StorageFull
 from vdrd.model.extents import Extent, ExtentKind
 
@@ -169,3 +171,92 @@ def test_overlay_writer_killed_keeps_every_flushed_write(
         assert block == oldest[start : start + 4096] or block in [a[start : start + 4096] for a in allowed], (
             start
         )
+
+
+class Keys:
+    """Keys as a storage's keyring gives them."""
+
+    def __init__(self, *roots: bytes) -> None:
+        self._roots = roots
+
+    @property
+    def epoch(self) -> int:
+        return len(self._roots) - 1
+
+    @property
+    def epoch_count(self) -> int:
+        return len(self._roots)
+
+    def overlay_key(self, overlay_id: bytes, epoch: int) -> bytes:
+        return blake3.derive("test", self._roots[epoch] + overlay_id, 64)
+
+
+def test_encrypted_overlay_is_read_with_its_key_also_after_a_rotation(
+    tmp_path: Path, lower: ImageDisk
+) -> None:
+    secret = b"nobody else's business " * 500
+    with OverlayDisk.open(tmp_path / "o", lower, identity="a", keys=Keys(b"old")) as disk:
+        disk.write(5000, secret)
+    stored = (tmp_path / "o" / DATA_NAME).read_bytes()
+    assert b"business" not in stored
+    with OverlayDisk.open(tmp_path / "o", lower, identity="a", keys=Keys(b"old", b"new")) as disk:
+        assert disk.native.read(5000, len(secret)) == secret
+        assert disk.native.read(0, 5000) == lower.native.read(0, 5000)
+
+
+@pytest.mark.parametrize("keys", [None, Keys(b"other"), Keys(b"first", b"second")])
+def test_encrypted_overlay_under_another_key_is_refused_and_unchanged(
+    tmp_path: Path, lower: ImageDisk, keys: Keys | None
+) -> None:
+    with OverlayDisk.open(tmp_path / "o", lower, identity="a", keys=Keys(b"old", b"newer")) as disk:
+        disk.write(0, b"x" * 10000)
+    before = [path.read_bytes() for path in sorted((tmp_path / "o").iterdir())]
+    with pytest.raises(OverlayRefused, match=r"encrypted|another key"):
+        OverlayDisk.open(tmp_path / "o", lower, identity="a", keys=keys)
+    assert [path.read_bytes() for path in sorted((tmp_path / "o").iterdir())] == before
+
+
+def test_overlay_made_in_clear_is_opened_where_keys_are(tmp_path: Path, lower: ImageDisk) -> None:
+    with OverlayDisk.open(tmp_path / "o", lower, identity="a") as disk:
+        disk.write(0, b"in clear")
+    with OverlayDisk.open(tmp_path / "o", lower, identity="a", keys=Keys(b"key")) as disk:
+        assert disk.native.read(0, 8) == b"in clear"
+
+
+def test_overlay_at_its_limit_refuses_and_goes_on_under_a_higher_one(
+    tmp_path: Path, lower: ImageDisk
+) -> None:
+    with OverlayDisk.open(tmp_path / "o", lower, identity="a", limit_bytes=2 * MIB) as disk:
+        disk.write(0, b"a" * MIB)
+        disk.flush()
+        with pytest.raises(OSError, match="No space"):
+            disk.write(2 * MIB, b"b" * 2 * MIB)
+        disk.write(0, b"c" * MIB)
+    with OverlayDisk.open(tmp_path / "o", lower, identity="a", limit_bytes=8 * MIB) as disk:
+        assert disk.native.read(0, MIB) == b"c" * MIB
+        disk.write(2 * MIB, b"b" * 2 * MIB)
+        assert disk.native.read(2 * MIB, 2 * MIB) == b"b" * 2 * MIB
+
+
+def test_search_finds_overlays_and_discards_them(tmp_path: Path, lower: ImageDisk) -> None:
+    places = [tmp_path / "cache" / "one", tmp_path / "exports" / "id" / "cache"]
+    for number, place in enumerate(places):
+        with OverlayDisk.open(place, lower, identity=f"point {number}") as disk:
+            disk.write(0, b"x" * MIB)
+    places[0].with_name("one.files").mkdir()
+    (tmp_path / "cache" / "link").symlink_to(places[1])
+    (tmp_path / "exports" / "broken").mkdir()
+    for name in (DATA_NAME, BITMAP_NAME):
+        (tmp_path / "exports" / "broken" / name).write_bytes(b"nothing")
+    with OverlayDisk.open(places[1], lower, identity="point 1"):
+        found = find_overlays([tmp_path / "cache", tmp_path / "exports"], ["point 0", "point 2"])
+        assert [(one.path, one.identity, one.is_open) for one in found] == [
+            (places[0], "point 0", False),
+            (places[1], None, True),
+        ]
+        assert all(MIB <= one.stored_bytes < 2 * MIB and one.size_bytes == 8 * MIB for one in found)
+        with pytest.raises(OverlayRefused, match="another process"):
+            discard_overlay(places[1])
+    discard_overlay(places[0])
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["link"]
+    assert places[1].exists()

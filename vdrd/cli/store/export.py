@@ -48,7 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cache", metavar="PATH", type=Path, help="directory that keeps what is written, from run to run"
     )
     parser.add_argument(
-        "--cache-limit", metavar="SIZE", type=size_argument, default=0, help="most that is kept per disk: 20GiB"
+        "--cache-limit",
+        metavar="SIZE",
+        type=size_argument,
+        default=0,
+        help="most that is kept per disk: 20GiB",
     )
     parser.add_argument("--writable", action="store_true", help="take writes, beside the point")
     parser.add_argument(
