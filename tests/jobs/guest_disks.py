@@ -113,5 +113,7 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ext4": (("mkfs.ext4", "-q", "-N", "4000"), ("mount",)),
     "ext4 inline": (("mkfs.ext4", "-q", "-O", "inline_data", "-N", "4000"), ("mount",)),
     "ext4 1k": (("mkfs.ext4", "-q", "-b", "1024", "-N", "4000"), ("mount",)),
+    "xfs": (("mkfs.xfs", "-q"), ("mount",)),
+    "xfs 1k": (("mkfs.xfs", "-q", "-b", "size=1024", "-n", "size=8192"), ("mount",)),
 }
 """How a file system is made, and mounted for writing."""

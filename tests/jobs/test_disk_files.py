@@ -21,7 +21,14 @@ def seen_by_driver(root: Path) -> dict[bytes, Seen]:
     """All that a restore brings back: without flags, and without where holes are, which the target
     decides."""
     return {
-        path: replace(seen, holes=(), flags=(), digest=digest(os.fsencode(root) + b"/" + path, seen))
+        path: replace(
+            seen,
+            holes=(),
+            flags=(),
+            digest=digest(os.fsencode(root) + b"/" + path, seen),
+            # XFS shows an ACL a second time, in a form of its own.
+            xattrs=tuple(pair for pair in seen.xattrs if not pair[0].startswith("trusted.SGI_ACL")),
+        )
         for path, seen in walk(root).items()
     }
 
@@ -42,11 +49,11 @@ def restored(image: Path, paths: list[str], target: Path) -> tuple[dict[bytes, S
     return seen_by_driver(target), [*made.warnings.first, *report.warnings]
 
 
-@pytest.mark.parametrize("kind", [kind for kind, (mkfs, _) in KINDS.items() if "ext" in mkfs[0]])
+@pytest.mark.parametrize("kind", list(KINDS))
 def test_file_system_restored_is_what_the_kernel_shows(kind: str, tmp_path: Path) -> None:
     image = tmp_path / "disk.raw"
     with image.open("wb") as file:
-        file.truncate(160 * MEBIBYTE)
+        file.truncate(320 * MEBIBYTE)
     with loop(image) as device:
         fill(device, tmp_path / "mount", kind, partial(make_tree, file_count=300, is_unix=True))
         with mounted(device, tmp_path / "mount", "mount", "-o", "ro") as root:

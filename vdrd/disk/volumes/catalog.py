@@ -9,12 +9,14 @@ from vdrd.disk.volumes.file_system import FileSystem
 from vdrd.disk.volumes.lvm import LogicalVolume, PhysicalVolume, logical_volumes, physical_volume
 from vdrd.disk.volumes.partitions import partitions
 from vdrd.disk.volumes.ranges import Range, Unreadable
+from vdrd.disk.volumes.xfs import Xfs
 
 WHOLE_NAME = "disk"
 """Folder of a file system that fills its disk, without partitions."""
 VOLUMES_MAX = 4096
 T = TypeVar("T")
-_READERS: tuple[type[Ext], ...] = (Ext,)
+_Reader = type[Ext] | type[Xfs]
+_READERS: tuple[_Reader, ...] = (Ext, Xfs)
 _MARKS = (
     (0, b"LUKS\xba\xbe", "crypto_LUKS", "it is encrypted"),
     (4086, b"SWAPSPACE2", "swap", "it holds swap space"),
