@@ -153,6 +153,7 @@ def _restore(
     progress: Callable[[Progress], None],
     cancel: Cancel,
 ) -> None:
+    outcome.warn(tuple(start.restore_warnings), start.restore_warning_count)
     wanted, root = start.spec.restore, start.restore_root
     if wanted is None or root is None:
         raise BadInput(what="a restore without a point")

@@ -17,7 +17,7 @@ from console.context import Parts
 from console.icons import MARK, icon
 from console.pages import PAGES
 from console.pages.frame import error_page, signed_out
-from console.rest import endpoints
+from console.rest import download, endpoints
 from console.rest.openapi import Provider
 from console.rest.problem import RequestUnreadable, problem_response
 from console.rest.table import PREFIX
@@ -73,6 +73,7 @@ def create_app(parts: Parts) -> Quart:
     )
     app.register_blueprint(static_files.blueprint)
     app.register_blueprint(endpoints.blueprint)
+    app.register_blueprint(download.blueprint)
     for page in PAGES:
         app.register_blueprint(page)
     app.jinja_env.globals.update(

@@ -18,6 +18,7 @@ Who asks whom:
                             RunRelease -> Ack,
                             StorageOpen -> StorageAnswer, StorageClose -> Ack,
                             StorageMeasure -> StorageMeasured, PointBrowseAsk -> ListingAnswer,
+                            PointReadAsk -> PointPart,
                             PointsForget -> PointsForgotten, PointsAsk -> Ack,
                             ExportAdd -> ExportAdded, ExportRemove -> Ack
 
@@ -237,6 +238,9 @@ class RunPrepared(Message, frozen=True, kw_only=True, tag_field="t", tag="run-pr
     parents: list[ParentRecord] = field(default_factory=list)
     """For each item whose parent the storage still has; the others are backed up in full."""
     restore_root: "PointRoot | None" = None
+    restore_warnings: list[str] = field(default_factory=list)
+    """What of the files within a disk cannot be brought back as it was: the first ones."""
+    restore_warning_count: Count = 0
     storage_place: "StoragePlace | None" = None
 
 
@@ -270,6 +274,8 @@ class RunStart(Message, frozen=True, kw_only=True, tag_field="t", tag="run-start
     certificate_fingerprint: str
     parents: list[ParentRecord] = field(default_factory=list)
     restore_root: PointRoot | None = None
+    restore_warnings: list[str] = field(default_factory=list)
+    restore_warning_count: Count = 0
     storage_place: StoragePlace | None = None
 
 
@@ -372,13 +378,34 @@ class HostBrowseAsk(Message, frozen=True, kw_only=True, tag_field="t", tag="host
 
 
 class PointBrowseAsk(Message, frozen=True, kw_only=True, tag_field="t", tag="point-browse"):
-    """To the node: list a directory of a file point, by name, from the entry after `after`."""
+    """To the node: list a directory of a point, by name, from the entry after `after`. Of a disk, its volumes
+    are the folders at the top."""
 
     storage_id: str
     point_id: str
     path: str
     after: str | None = None
     limit: int = 500
+
+
+class PointReadAsk(Message, frozen=True, kw_only=True, tag_field="t", tag="point-read"):
+    """To the node: a part of a regular file of a point."""
+
+    storage_id: str
+    point_id: str
+    path: str
+    offset: int
+    length: int
+
+
+class PointPart(Message, frozen=True, kw_only=True, tag_field="t", tag="point-part"):
+    """A part of a file: at most what was asked for, and what fits; empty from its end on."""
+
+    data: bytes
+    size_bytes: Count
+    """Of the whole file."""
+    name: str
+    modified_at: Time | None = None
 
 
 class ListingAnswer(Message, frozen=True, kw_only=True, tag_field="t", tag="listing"):
@@ -488,6 +515,7 @@ ToNode = (
     | StorageClose
     | StorageMeasure
     | PointBrowseAsk
+    | PointReadAsk
     | PointsForget
     | PointsAsk
     | ExportAdd
@@ -502,6 +530,7 @@ Answers = (
     | RunPrepared
     | HostDisksAnswer
     | ListingAnswer
+    | PointPart
     | StorageAnswer
     | StorageMeasured
     | PointsForgotten

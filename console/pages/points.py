@@ -2,12 +2,13 @@
 
 from quart import Blueprint, request
 
-from console.context import ask, parts, words
+from console.context import ask, parts, session, words
+from console.download import file_response
 from console.pages.frame import Answer, chosen, form, go, render, sentence, signed_in
 from console.pictures import timeline
 from console.rest.problem import status_of
 from schemas import api
-from vdrd.model.errors import VdrError
+from vdrd.model.errors import SessionEnded, VdrError
 
 blueprint = Blueprint("points", __name__)
 
@@ -67,7 +68,7 @@ async def show(point_id: str) -> Answer:
 @blueprint.get("/points/<point_id>/files")
 @signed_in
 async def files(point_id: str) -> Answer:
-    """A directory of a file point, to tick what to bring back."""
+    """A directory of a point, to tick what to bring back."""
     point = await ask(api.PointGet(id=point_id), api.PointInfo)
     path = request.args.get("path") or "/"
     page = await ask(api.PointBrowse(id=point_id, path=path, cursor=request.args.get("cursor")), api.FilePage)
@@ -80,6 +81,16 @@ async def files(point_id: str) -> Answer:
         files=page.items,
         next_cursor=page.next_cursor,
     )
+
+
+@blueprint.get("/points/<point_id>/file")
+@signed_in
+async def download(point_id: str) -> Answer:
+    """A file of a point, to keep."""
+    open_session = await session()
+    if open_session is None:
+        raise SessionEnded
+    return await file_response(point_id, request.args.get("path") or "/", open_session.server_token)
 
 
 def crumbs(path: str) -> list[tuple[str, str]]:

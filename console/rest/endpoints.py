@@ -30,7 +30,8 @@ _LOCKS_MAX = 1000
 _locks: dict[tuple[str, str, str], asyncio.Lock] = {}
 
 
-def _bearer() -> str:
+def bearer() -> str:
+    """The session token of a REST request; empty if it has none."""
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else ""
 
@@ -72,7 +73,7 @@ def _handler(endpoint: Endpoint) -> Callable[..., Awaitable[Response]]:
     in_path = path_fields(endpoint.path)
 
     async def handle(**path: str) -> Response:
-        token = _bearer()
+        token = bearer()
         if not token and not call.is_open:
             raise SessionEnded
         if endpoint.method in ("GET", "DELETE"):

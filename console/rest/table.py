@@ -63,6 +63,7 @@ ENDPOINTS = (
     Endpoint("point.list", "GET", "/points", "points"),
     Endpoint("point.get", "GET", "/points/{id}", "points"),
     Endpoint("point.browse", "GET", "/points/{id}/files", "points"),
+    Endpoint("point.read", "GET", "/points/{id}/content", "points"),
     Endpoint("point.verify", "POST", "/points/{id}/verify", "points", 202),
     Endpoint("point.forget", "POST", "/points/forget", "points"),
     Endpoint("restore.start", "POST", "/restores", "points", 202),

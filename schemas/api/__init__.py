@@ -66,6 +66,7 @@ from schemas.api.points import ExportList as ExportList
 from schemas.api.points import ExportPage as ExportPage
 from schemas.api.points import ExportStart as ExportStart
 from schemas.api.points import ExportStop as ExportStop
+from schemas.api.points import FilePart as FilePart
 from schemas.api.points import PointBrowse as PointBrowse
 from schemas.api.points import PointForget as PointForget
 from schemas.api.points import PointForgetReply as PointForgetReply
@@ -73,6 +74,7 @@ from schemas.api.points import PointGet as PointGet
 from schemas.api.points import PointInfo as PointInfo
 from schemas.api.points import PointList as PointList
 from schemas.api.points import PointPage as PointPage
+from schemas.api.points import PointRead as PointRead
 from schemas.api.points import PointVerify as PointVerify
 from schemas.api.points import RestoreStart as RestoreStart
 from schemas.api.runs import Event as Event

@@ -155,6 +155,7 @@ CALLS: dict[str, CallType] = {
             _P.POINTS_BROWSE,
             "Lists a directory of a point",
         ),
+        _read("point.read", points.PointRead, points.FilePart, _P.POINTS_RESTORE, "Reads a file of a point"),
         _change("point.verify", points.PointVerify, jobs.RunsStarted, _P.JOBS_RUN, "Verifies a point"),
         _change(
             "point.forget", points.PointForget, points.PointForgetReply, _P.POINTS_DELETE, "Forgets points"

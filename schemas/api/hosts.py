@@ -154,6 +154,8 @@ class FileEntry(Message, frozen=True, kw_only=True):
     gid: int = 0
     modified_at: Time | None = None
     link_target: PathText | None = None
+    note: str = ""
+    """Of a volume's folder within a disk: what it holds, its label, why it cannot be read."""
 
 
 class FilePage(Page, frozen=True, kw_only=True):

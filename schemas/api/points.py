@@ -15,6 +15,7 @@ __all__ = [
     "ExportStart",
     "ExportStop",
     "FilePage",
+    "FilePart",
     "PointBrowse",
     "PointForget",
     "PointForgetReply",
@@ -22,6 +23,7 @@ __all__ = [
     "PointInfo",
     "PointList",
     "PointPage",
+    "PointRead",
     "PointVerify",
     "RestoreStart",
 ]
@@ -78,12 +80,32 @@ class PointGet(ById, frozen=True, kw_only=True):
 
 
 class PointBrowse(ById, frozen=True, kw_only=True):
-    """Lists one directory of a file point."""
+    """Lists one directory of a point."""
 
     path: PathText = "/"
-    """From the root of the point: `/` is the directory that was backed up."""
+    """From the root of the point: `/` is the directory that was backed up. Of a disk, `/` holds a folder for
+    each volume."""
     cursor: str | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 500
+
+
+class PointRead(ById, frozen=True, kw_only=True):
+    """Reads a part of a regular file of a point."""
+
+    path: PathText
+    """As `point.browse` gives it."""
+    offset: Annotated[int, Meta(ge=0)] = 0
+    length: Annotated[int, Meta(ge=0, le=262144)] = 262144
+
+
+class FilePart(Message, frozen=True, kw_only=True):
+    """A part of a file: at most what was asked for, empty from its end on."""
+
+    data: bytes
+    size_bytes: int
+    """Of the whole file."""
+    name: PathText
+    modified_at: Time | None = None
 
 
 class PointVerify(ById, frozen=True, kw_only=True):
@@ -118,7 +140,8 @@ class RestoreStart(Message, frozen=True, kw_only=True):
     target_path: PathText | None = None
     """A directory (files) or a device or image (disk); None: the original place."""
     paths: Annotated[list[PathText], Meta(max_length=10000)] = field(default_factory=list)
-    """Of a file point: only these, as `point.browse` gives them; empty means all."""
+    """Only these, as `point.browse` gives them; empty means all. Of a disk point too: then `target_path` is a
+    directory."""
     overwrite: bool = False
 
 

@@ -13,7 +13,6 @@ from console.link import call_of
 from schemas import api
 from tests.console.fake_alerts import FakeAlerts
 from vdrd.model.errors import (
-    BadArgument,
     Conflict,
     LoginFailed,
     NotAuthorised,
@@ -435,10 +434,24 @@ class FakeServer(FakeAlerts):
         return _one(self.points, request.id, "point")
 
     def on_point_browse(self, request: api.PointBrowse, _: str) -> api.FilePage:
-        point = _one(self.points, request.id, "point")
-        if point.kind != api.ObjectKind.FILES:
-            raise BadArgument(what="point", reason="it is a disk point")
+        _one(self.points, request.id, "point")
         return api.FilePage(path=request.path, items=_entries(request.path))
+
+    def on_point_read(self, request: api.PointRead, _: str) -> api.FilePart:
+        _one(self.points, request.id, "point")
+        found = [
+            entry for entry in _entries(request.path.rpartition("/")[0] or "/") if entry.path == request.path
+        ]
+        if not found or found[0].kind != "file":
+            raise NotFound(what="path", name=request.path)
+        entry = found[0]
+        content = file_content(entry.size_bytes)
+        return api.FilePart(
+            data=content[request.offset : request.offset + request.length],
+            size_bytes=entry.size_bytes,
+            name=entry.name,
+            modified_at=entry.modified_at,
+        )
 
     def on_point_verify(self, request: api.PointVerify, _: str) -> api.RunsStarted:
         return self._started(self.add_run(api.RunKind.VERIFY))
@@ -710,6 +723,11 @@ def _page(found: list[Any], request: api.PageRequest) -> tuple[list[Any], str | 
     begin = int(request.cursor or 0)
     end = begin + request.limit
     return found[begin:end], str(end) if end < len(found) else None
+
+
+def file_content(size_bytes: int) -> bytes:
+    """What every file of that size holds."""
+    return hashlib.shake_128(b"content").digest(size_bytes)
 
 
 def _entries(path: str) -> list[api.FileEntry]:

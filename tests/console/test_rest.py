@@ -10,6 +10,7 @@ import pytest
 from console.rest.table import ENDPOINTS, PREFIX
 from schemas import api
 from tests.console.conftest import World
+from tests.console.fake_server import file_content
 from vdrd.model.errors import Conflict, PeerBusy, StorageFull
 
 
@@ -234,3 +235,35 @@ def test_login_tells_the_server_the_real_address_whatever_the_body_says(world: W
     assert name == "session.login"
     assert isinstance(sent, api.Login)
     assert sent.address != "203.0.113.9"
+
+
+def test_file_of_a_point_is_downloaded_whole_and_by_its_name(world: World) -> None:
+    point = next(iter(world.server.points.values()))
+    address = f"/points/{point.id}/download"
+    response = world.api(
+        "GET", address, query_string={"path": "/srv/photo-\\xff.jpg"}, headers=world.bearer()
+    )
+    assert response.status_code == 200
+    assert world.run(response.get_data()) == file_content(3_412_998)
+    assert response.headers["Content-Length"] == "3412998"
+    assert response.headers["Content-Disposition"] == "attachment; filename*=UTF-8''photo-%5Cxff.jpg"
+    reads = [request for _, request in world.server.calls if isinstance(request, api.PointRead)]
+    assert [call.offset for call in reads] == list(range(0, 3_412_998, 262_144))
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("", 400), ("/srv", 404), ("/srv/nothing", 404), ("/../../etc/passwd", 404)]
+)
+def test_download_of_what_is_no_file_is_a_problem(world: World, path: str, status: int) -> None:
+    point = next(iter(world.server.points.values()))
+    response = world.api(
+        "GET", f"/points/{point.id}/download", query_string={"path": path}, headers=world.bearer()
+    )
+    assert response.status_code == status
+    assert response.content_type == "application/problem+json"
+
+
+def test_download_without_a_session_is_refused(world: World) -> None:
+    point = next(iter(world.server.points.values()))
+    response = world.api("GET", f"/points/{point.id}/download", query_string={"path": "/index.html"})
+    assert response.status_code == 401

@@ -1,11 +1,13 @@
 """Disks of guests, made by the tools of their systems and filled through a driver that is not ours."""
 
+import json
 import os
 import random
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 MEBIBYTE = 1 << 20
 
@@ -61,6 +63,8 @@ def make_tree(root: Path, file_count: int, *, is_unix: bool, seed: int = 1) -> N
         file.seek(2 * MEBIBYTE)
         file.write(b"end")
     _make_pieces(root / "pieces", noise)
+    words = [b"%d words that come again and again\n" % number for number in range(50)]
+    (root / "text").write_bytes(b"".join(noise.choices(words, k=20_000)))
     if is_unix:
         _make_unix(root, noise)
     os.utime(root / "sparse", ns=(10**18, 4 * 10**18 // 3))
@@ -115,5 +119,26 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "ext4 1k": (("mkfs.ext4", "-q", "-b", "1024", "-N", "4000"), ("mount",)),
     "xfs": (("mkfs.xfs", "-q"), ("mount",)),
     "xfs 1k": (("mkfs.xfs", "-q", "-b", "size=1024", "-n", "size=8192"), ("mount",)),
+    "btrfs": (("mkfs.btrfs", "-q"), ("mount",)),
+    "btrfs zlib": (("mkfs.btrfs", "-q"), ("mount", "-o", "compress-force=zlib")),
+    "btrfs lzo": (("mkfs.btrfs", "-q"), ("mount", "-o", "compress-force=lzo")),
+    "btrfs zstd": (("mkfs.btrfs", "-q"), ("mount", "-o", "compress-force=zstd")),
 }
 """How a file system is made, and mounted for writing."""
+
+
+class Partition(NamedTuple):
+    """Where a partition stands, in bytes."""
+
+    offset: int
+    size: int
+
+
+def partitioned(image: Path, sizes: list[int], *, label: str = "gpt") -> list[Partition]:
+    """Make a disk with partitions of these sizes; what `sfdisk` says of them."""
+    with image.open("wb") as file:
+        file.truncate(sum(sizes) + (len(sizes) + 4) * MEBIBYTE)
+    lines = [f"size={size // 512}, type={'linux' if label == 'dos' else 'L'}" for size in sizes]
+    run("sfdisk", "--quiet", "--label", label, image, text="\n".join(lines))
+    table = json.loads(run("sfdisk", "--json", image))["partitiontable"]["partitions"]
+    return [Partition(one["start"] * 512, one["size"] * 512) for one in table]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.files.walker import Seen, walk
-from tests.jobs.guest_disks import KINDS, MEBIBYTE, fill, loop, make_tree, mounted
+from tests.jobs.guest_disks import KINDS, MEBIBYTE, fill, loop, make_tree, mounted, run
 from vdrd.disk.image import ImageDisk
 from vdrd.files.restore import restore_files
 from vdrd.jobs.disk_files import DiskFiles
@@ -63,3 +63,45 @@ def test_file_system_restored_is_what_the_kernel_shows(kind: str, tmp_path: Path
     found = {path[5:]: seen for path, seen in after.items() if path.startswith(b"disk")}
     links = {path: tuple(name[5:] for name in seen.links) for path, seen in found.items()}
     assert {path: replace(seen, links=links[path]) for path, seen in found.items()} == before
+
+
+@pytest.mark.parametrize("kind", ["fat12", "fat16", "fat32", "exfat"])
+def test_file_system_without_owners_restored_is_what_its_driver_shows(kind: str, tmp_path: Path) -> None:
+    image = tmp_path / "disk.raw"
+    with image.open("wb") as file:
+        file.truncate({"fat12": 15, "fat16": 60, "fat32": 120, "exfat": 60}[kind] * MEBIBYTE)
+    source = tmp_path / "source"
+    source.mkdir()
+    count = 70 if kind == "fat12" else 300
+    if kind == "exfat":
+        run("mkfs.exfat", "-L", "Stick", image)
+        with (
+            loop(image) as device,
+            mounted(device, tmp_path / "mount", "mount.exfat-fuse") as root,
+        ):
+            make_tree(root, count, is_unix=False)
+            seen = contents(root)
+    else:
+        run("mkfs.vfat", "-F", kind[3:], "-n", "STICK", image)
+        make_tree(source, count, is_unix=False)
+        (source / "Größe 中文 🎉").rename(source / "Größe 中文")  # mtools writes no surrogates
+        run("env", "TZ=UTC", "LC_ALL=C.UTF-8", "mcopy", "-s", "-m", "-i", image, *source.iterdir(), "::/")
+        seen = contents(source)
+    _, warnings = restored(image, ["/disk"], tmp_path / "target")
+    assert contents(tmp_path / "target" / "disk") == seen
+    assert warnings == [
+        f"volume disk ({'exfat' if kind == 'exfat' else 'vfat'}) keeps no Linux owners, modes and attributes"
+    ]
+    with ImageDisk.open(image) as disk, DiskFiles(disk) as files:
+        assert files.volumes()[0].label.upper() == "STICK"
+
+
+def contents(root: Path) -> dict[str, tuple[int, str]]:
+    """Whole seconds of the time (of files, halved: what FAT keeps) and content of all files, by path."""
+    return {
+        str(path.relative_to(root)): (
+            0 if path.is_dir() else int(path.stat().st_mtime) // 2,
+            "" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
+        for path in root.rglob("*")
+    }

@@ -90,9 +90,10 @@ def test_backup_of_a_key_domain_reaches_that_domain_only(storage: Storage) -> No
     assert service.source is storage.reader_of(3)
     assert service.commit(draft("web1:/a", EMPTY_FILES)).draft.domain == 3
     service.close()
-    bringing_back = restore.RestoreService(storage, own)
-    assert bringing_back.source is storage.reader_of(3)
-    bringing_back.close()
+    back = spec(RunKind.RESTORE_FILES, restore=RestoreItem(point_id=own.point_id, target_path="/a"))
+    offered = restore.offer(back, storage, Cancel())
+    assert offered.service.source is storage.reader_of(3)
+    offered.service.close()
 
 
 def test_backup_commit_replaces_what_the_agent_says_about_itself(storage: Storage) -> None:

@@ -127,6 +127,7 @@ _SAMPLES: dict[str, api.Message] = {
         name="x", kind=api.ObjectKind.FILES, sources=[api.JobSource(host_id="x", paths=["/"])]
     ),
     "job.clone": api.JobClone(id="x", name="x"),
+    "point.read": api.PointRead(id="x", path="/x"),
     "point.forget": api.PointForget(ids=["x"]),
     "restore.start": api.RestoreStart(point_id="x"),
     "export.start": api.ExportStart(point_id="x"),

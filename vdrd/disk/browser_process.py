@@ -5,6 +5,7 @@ and every
 import is made before it gives up its rights.
 """
 
+import codecs
 import gc
 import sys
 from collections.abc import Callable
@@ -231,6 +232,8 @@ def _answered(answer: Callable[[say.Ask], say.Answer], ask: say.Ask) -> bytes:
 def main() -> int:
     """`python -m vdrd.disk.browser_process DESCRIPTOR SIZE`."""
     fd, size_bytes = int(sys.argv[1]), int(sys.argv[2])
+    for codec in ("utf-16-le", "cp437"):
+        codecs.lookup(codec)  # loads a module, which is too late afterwards
     confine()
     try:
         serve(fd, size_bytes)

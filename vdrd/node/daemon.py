@@ -37,6 +37,7 @@ from vdrd.net.tls13 import Tls13Profile
 from vdrd.node.config import NodeConfig
 from vdrd.node.exports import NodeExports
 from vdrd.node.handler import NodeHandler
+from vdrd.node.looks import PointLooks
 from vdrd.node.runs import NodeRuns
 from vdrd.node.storages import StorageKeeper, record_of
 
@@ -51,6 +52,7 @@ does not
 wait: the next registration announces every point."""
 _STORAGES_SECONDS = 60.0
 _RENEWAL_LOOK_SECONDS = 3600.0
+_IDLE_LOOK_SECONDS = 15.0
 
 
 class Node:
@@ -77,10 +79,12 @@ class Node:
             on_progress=self._progressed,
             on_ended=lambda ended: nursery.start_soon(self._deliver, ended),
         )
+        self.looks = PointLooks()
         self.handler = NodeHandler(
             self.keeper,
             self.runs,
             self.exports,
+            self.looks,
             announce=lambda storage_id: nursery.start_soon(self._scan_again, storage_id),
             revoke=self._revoke,
         )
@@ -218,11 +222,18 @@ class Node:
         self.credentials.store_revocations(revoked_pem)
         self.profile.reload()
 
+    async def close_idle_looks(self) -> None:
+        """Close points that nobody looks into any more, until cancelled."""
+        while True:
+            await trio.sleep(_IDLE_LOOK_SECONDS)
+            await trio.to_thread.run_sync(self.looks.close_idle)
+
     # ---- the end -------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End channels, then close the storages. Blocking."""
         self.channels.close()
+        self.looks.close()
         self.keeper.close()
 
 
@@ -249,6 +260,7 @@ async def serve(
             announced = Address.parse(config.announce, NODE_PORT) if config.announce else real[0]
             node.runs.data_address = str(announced)
             node.runs.fingerprint = node.credentials.identity().fingerprint
+            nursery.start_soon(node.close_idle_looks)
             log.info("node started version=%s data_address=%s", __version__, announced)
             if on_ready is not None:
                 await on_ready(real)

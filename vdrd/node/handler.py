@@ -12,6 +12,7 @@ from schemas.control import (
     ExportAdd,
     ExportRemove,
     PointBrowseAsk,
+    PointReadAsk,
     PointsAsk,
     PointsForget,
     PointsForgotten,
@@ -30,7 +31,8 @@ from vdrd.model.errors import Conflict, NotAuthorised, NotFound
 from vdrd.net.identity import Role
 from vdrd.net.link import Link
 from vdrd.node.exports import NodeExports
-from vdrd.node.listing import browse
+from vdrd.node.listing import browse, read_part
+from vdrd.node.looks import PointLooks
 from vdrd.node.runs import NodeRuns
 from vdrd.node.storages import StorageKeeper
 
@@ -47,6 +49,7 @@ class NodeHandler:
         keeper: StorageKeeper,
         runs: NodeRuns,
         exports: NodeExports,
+        looks: PointLooks,
         *,
         announce: Callable[[str], None],
         revoke: Callable[[str], None],
@@ -54,6 +57,7 @@ class NodeHandler:
         self._keeper = keeper
         self._runs = runs
         self._exports = exports
+        self._looks = looks
         self._announce = announce
         self._revoke = revoke
 
@@ -72,7 +76,10 @@ class NodeHandler:
                 await self._runs.release(message.run_id)
             case PointBrowseAsk():
                 storage = self._keeper.storage(message.storage_id)
-                return await trio.to_thread.run_sync(browse, storage, message)
+                return await trio.to_thread.run_sync(browse, self._looks, storage, message)
+            case PointReadAsk():
+                storage = self._keeper.storage(message.storage_id)
+                return await trio.to_thread.run_sync(read_part, self._looks, storage, message)
             case ExportAdd():
                 return await self._exports.add(message, self._keeper.storage(message.storage_id))
             case ExportRemove():
@@ -86,8 +93,10 @@ class NodeHandler:
             case StorageOpen():
                 return await trio.to_thread.run_sync(self._keeper.open, message)
             case StorageClose():
-                if self._runs.is_used(message.storage_id) or self._exports.is_used(message.storage_id):
+                users = (self._runs, self._exports, self._looks)
+                if any(user.is_used(message.storage_id) for user in users):
                     raise Conflict(what="the storage is in use", remedy="end its runs and exports first")
+                await trio.to_thread.run_sync(self._looks.close_storage, message.storage_id)
                 await trio.to_thread.run_sync(self._keeper.drop, message.storage_id)
             case StorageMeasure():
                 statistics = await trio.to_thread.run_sync(self._keeper.measure, message.storage_id)

@@ -43,6 +43,7 @@ SOLO_AT_ONCE = 2
 """Verifications and collections at once: each keeps a core and the storage's disks busy."""
 _PROGRESS_SECONDS = 0.5
 _LINES_MAX = 1000
+_WARNINGS_SENT = 200
 
 
 class Service(ChannelService, Protocol):
@@ -113,7 +114,7 @@ class NodeRuns:
             self._runs[spec.run_id] = run
             self._nursery.start_soon(self._do_alone, run, storage)
             return RunPrepared(tickets=[], data_address="", certificate_fingerprint="")
-        parents, root = [], None
+        parents, root, left_out = [], None, restore.NOTHING_LEFT_OUT
         if spec.kind in {RunKind.BACKUP_DISK, RunKind.BACKUP_FILES}:
             points = await trio.to_thread.run_sync(backup.plan, spec, storage.point, message.domain)
             service = backup.BackupService(
@@ -122,10 +123,8 @@ class NodeRuns:
             parents = await trio.to_thread.run_sync(service.parents, points)
             run.service = service
         elif spec.kind in {RunKind.RESTORE_DISK, RunKind.RESTORE_FILES}:
-            root = await trio.to_thread.run_sync(restore.plan, spec, storage.point)
-            assert spec.restore is not None
-            point = await trio.to_thread.run_sync(storage.point, spec.restore.point_id)
-            run.service = await trio.to_thread.run_sync(restore.RestoreService, storage, point)
+            offered = await self._offered(run, storage)
+            root, run.service, left_out = offered.root, offered.service, offered.warnings
         else:
             raise BadInput(what=f"a {spec.kind} run needs no host")
         self._runs[spec.run_id] = run
@@ -139,8 +138,26 @@ class NodeRuns:
             certificate_fingerprint=self.fingerprint,
             parents=parents,
             restore_root=root,
+            restore_warnings=left_out.first[:_WARNINGS_SENT],
+            restore_warning_count=left_out.count,
             storage_place=StoragePlace(path=str(storage.path), mark=storage.info.storage_id),
         )
+
+    async def _offered(self, run: NodeRun, storage: Storage) -> restore.Offer:
+        """Open what a run restores. That may take long, so the run can be cancelled and released
+        meanwhile."""
+        run_id = run.spec.run_id
+        self._runs[run_id] = run
+        try:
+            offered = await trio.to_thread.run_sync(restore.offer, run.spec, storage, run.cancel)
+        except BaseException:
+            if self._runs.get(run_id) is run:
+                del self._runs[run_id]
+            raise
+        if self._runs.get(run_id) is not run:
+            await trio.to_thread.run_sync(offered.service.close)
+            raise Cancelled
+        return offered
 
     async def dial(self, message: RunDial) -> None:
         """Open the data channels of a run to a passive agent. Raises NotFound, Unreachable,

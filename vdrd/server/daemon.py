@@ -27,6 +27,7 @@ from vdrd.server.clock import Clock, wall_clock_ms
 from vdrd.server.config import ServerConfig
 from vdrd.server.desk import Desk
 from vdrd.server.director import Director
+from vdrd.server.downloads import Downloads
 from vdrd.server.events import Feed
 from vdrd.server.machines import AgentHandler
 from vdrd.server.messenger import Messenger
@@ -170,6 +171,7 @@ async def _assemble(
         profile=profile,
         listener=listener,
         passive=passive,
+        downloads=Downloads(catalog, clock),
         background=nursery,
     )
     reception = Reception(services, Desk(services, doorkeeper))

@@ -50,6 +50,7 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS_MAX = 3600
 PREPARE_SECONDS = 60.0
+PREPARE_FILES_SECONDS = 900.0
 """How long a node may take to open what a run needs."""
 _BACKUPS = {RunKind.BACKUP_DISK, RunKind.BACKUP_FILES}
 
@@ -342,6 +343,8 @@ class Director:
                 # An earlier attempt made every point and was cut off before it could say so.
                 attempt.end(Outcome(RunState.DONE))
                 return
+        # Files within a disk are looked up first: a large tree takes its time.
+        seconds = PREPARE_FILES_SECONDS if spec.kind is RunKind.RESTORE_FILES else PREPARE_SECONDS
         is_backup = spec.kind in _BACKUPS
         domain = await self._catalog.write(key_domains.of_run, spec.run_id) if is_backup else 0
         prepared = await self._peers.ask(
@@ -349,7 +352,7 @@ class Director:
             "the node of the storage",
             RunPrepare(spec=spec, domain=domain),
             RunPrepared,
-            PREPARE_SECONDS,
+            seconds,
         )
         self._peers.note_held(attempt.node_id, spec.run_id, spec.attempt)
         if spec.host_id is not None:
@@ -361,6 +364,8 @@ class Director:
                 certificate_fingerprint=prepared.certificate_fingerprint,
                 parents=prepared.parents,
                 restore_root=prepared.restore_root,
+                restore_warnings=prepared.restore_warnings,
+                restore_warning_count=prepared.restore_warning_count,
                 storage_place=prepared.storage_place,
             )
             await self._peers.ask(spec.host_id, f"host {spec.host_name}", start, Ack, PREPARE_SECONDS)

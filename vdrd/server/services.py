@@ -14,6 +14,7 @@ from vdrd.server.alarm import Alarm
 from vdrd.server.clock import Clock
 from vdrd.server.config import ServerConfig
 from vdrd.server.director import Director
+from vdrd.server.downloads import Downloads
 from vdrd.server.events import Feed
 from vdrd.server.messenger import Messenger
 from vdrd.server.passive import PassiveDialler
@@ -44,5 +45,6 @@ class Services:
     profile: TlsProfile
     listener: LinkListener
     passive: PassiveDialler
+    downloads: Downloads
     background: trio.Nursery
     """For work nobody waits for; its tasks guard their own roots."""

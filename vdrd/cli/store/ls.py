@@ -14,7 +14,7 @@ from vdrd.model.points import DiskRoot, FilesRoot
 if TYPE_CHECKING:
     from vdrd.disk.browse_messages import VolumeShown
     from vdrd.files.entry import Entry
-    from vdrd.store import Storage
+    from vdrd.store.reader import ChunkReader
 
 NAME = "ls"
 HELP = "list the files of a point"
@@ -39,16 +39,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """List one directory, or the one file at PATH. Of a disk: volumes are the folders at the top."""
     with open_storage(args) as storage:
-        root = storage.point(args.point).draft.root
+        draft = storage.point(args.point).draft
+        root, reader = draft.root, storage.reader_of(draft.domain)
         if isinstance(root, DiskRoot):
-            return _list_disk(args, storage, root)
-        return _list_files(args, storage, root)
+            return _list_disk(args, reader, root)
+        return _list_files(args, reader, root)
 
 
-def _list_files(args: argparse.Namespace, storage: "Storage", root: FilesRoot) -> int:
+def _list_files(args: argparse.Namespace, reader: "ChunkReader", root: FilesRoot) -> int:
     from vdrd.files.browse import FileTree
 
-    tree = FileTree(root, storage.reader)
+    tree = FileTree(root, reader)
     owners = Owners(tree.head.users, tree.head.groups)
     entries = tree.list(args.path)
     if args.json:
@@ -59,12 +60,12 @@ def _list_files(args: argparse.Namespace, storage: "Storage", root: FilesRoot) -
     return ExitCode.DONE
 
 
-def _list_disk(args: argparse.Namespace, storage: "Storage", root: DiskRoot) -> int:
+def _list_disk(args: argparse.Namespace, reader: "ChunkReader", root: DiskRoot) -> int:
     from vdrd.disk.source import NativeDisk
     from vdrd.jobs.disk_files import DiskFiles
 
     owners = Owners({}, {})
-    with NativeDisk(storage.reader.open_disk(root)) as disk, DiskFiles(disk) as files:
+    with NativeDisk(reader.open_disk(root)) as disk, DiskFiles(disk) as files:
         volumes = {volume.name: volume for volume in files.volumes()}
         documents = []
         for entry in files.entries(args.path):

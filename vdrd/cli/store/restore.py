@@ -16,7 +16,7 @@ from vdrd.model.progress import Cancel
 from vdrd.model.reports import RestoreReport
 
 if TYPE_CHECKING:
-    from vdrd.store import Storage
+    from vdrd.store.reader import ChunkReader
 
 NAME = "restore"
 HELP = "write a point back to a file, a device or a directory"
@@ -51,15 +51,15 @@ def run(args: argparse.Namespace) -> int:
         if args.target.resolve().is_relative_to(storage.path.resolve()):
             raise TargetRefused(path=args.target, reason="it lies in the storage itself")
         point = storage.point(args.point)
-        root = point.draft.root
+        root, reader = point.draft.root, storage.reader_of(point.draft.domain)
         newer = storage.damaged_after(point) if args.point.endswith("@latest") else []
         with ProgressLine() as line:
             if isinstance(root, DiskRoot) and args.path:
-                report, target = _restore_disk_files(args, storage, root, line)
+                report, target = _restore_disk_files(args, reader, root, line)
             elif isinstance(root, DiskRoot):
-                report, target = _restore_disk(args, storage, root, line)
+                report, target = _restore_disk(args, reader, root, line)
             else:
-                report, target = _restore_files(args, storage, root, line)
+                report, target = _restore_files(args, reader, root, line)
     seconds = time.monotonic() - began
     warnings = [f"{damage}; it is newer than what was restored" for damage in newer] + list(report.warnings)
     warning_count = report.warning_count + len(newer)
@@ -87,27 +87,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _restore_disk(
-    args: argparse.Namespace, storage: "Storage", root: DiskRoot, line: ProgressLine
+    args: argparse.Namespace, reader: "ChunkReader", root: DiskRoot, line: ProgressLine
 ) -> tuple[RestoreReport, Path]:
     from vdrd.disk.restore import restore_disk
 
     target: Path = args.target / DISK_NAME if args.target.is_dir() else args.target
     if args.volume is not None:
-        return _restore_volume(args, storage, root, line), target
-    report = restore_disk(
-        root, storage.reader, target, overwrite=args.overwrite, progress=line, cancel=Cancel()
-    )
+        return _restore_volume(args, reader, root, line), target
+    report = restore_disk(root, reader, target, overwrite=args.overwrite, progress=line, cancel=Cancel())
     return report, target
 
 
 def _restore_volume(
-    args: argparse.Namespace, storage: "Storage", root: DiskRoot, line: ProgressLine
+    args: argparse.Namespace, reader: "ChunkReader", root: DiskRoot, line: ProgressLine
 ) -> RestoreReport:
     from vdrd.disk.source import NativeDisk
     from vdrd.disk.volume_restore import restore_volume
     from vdrd.jobs.disk_files import DiskFiles
 
-    with NativeDisk(storage.reader.open_disk(root)) as disk, DiskFiles(disk) as files:
+    with NativeDisk(reader.open_disk(root)) as disk, DiskFiles(disk) as files:
         places = files.volume_places(args.volume)
         return restore_volume(
             disk, places, args.target, overwrite=args.overwrite, progress=line, cancel=Cancel()
@@ -115,7 +113,7 @@ def _restore_volume(
 
 
 def _restore_disk_files(
-    args: argparse.Namespace, storage: "Storage", root: DiskRoot, line: ProgressLine
+    args: argparse.Namespace, reader: "ChunkReader", root: DiskRoot, line: ProgressLine
 ) -> tuple[RestoreReport, Path]:
     from vdrd.disk.source import NativeDisk
     from vdrd.files.restore import restore_files
@@ -123,7 +121,7 @@ def _restore_disk_files(
 
     if args.volume is not None:
         raise BadInput(what="give --path or --volume, not both")
-    with NativeDisk(storage.reader.open_disk(root)) as disk, DiskFiles(disk) as files:
+    with NativeDisk(reader.open_disk(root)) as disk, DiskFiles(disk) as files:
         made = files.as_point(args.path, Cancel())
         report = restore_files(
             made.root,
@@ -142,7 +140,7 @@ def _restore_disk_files(
 
 
 def _restore_files(
-    args: argparse.Namespace, storage: "Storage", root: FilesRoot, line: ProgressLine
+    args: argparse.Namespace, reader: "ChunkReader", root: FilesRoot, line: ProgressLine
 ) -> tuple[RestoreReport, Path]:
     from vdrd.files.restore import restore_files
 
@@ -150,7 +148,7 @@ def _restore_files(
         raise BadInput(what="--volume is for points of disks; this one is of files")
     report = restore_files(
         root,
-        storage.reader,
+        reader,
         args.target,
         paths=args.path,
         overwrite=args.overwrite,

@@ -4,7 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from vdrd.disk.volumes.btrfs import Btrfs
+from vdrd.disk.volumes.exfat import ExFat
 from vdrd.disk.volumes.ext import Ext
+from vdrd.disk.volumes.fat import Fat
 from vdrd.disk.volumes.file_system import FileSystem
 from vdrd.disk.volumes.lvm import LogicalVolume, PhysicalVolume, logical_volumes, physical_volume
 from vdrd.disk.volumes.partitions import partitions
@@ -15,8 +18,8 @@ WHOLE_NAME = "disk"
 """Folder of a file system that fills its disk, without partitions."""
 VOLUMES_MAX = 4096
 T = TypeVar("T")
-_Reader = type[Ext] | type[Xfs]
-_READERS: tuple[_Reader, ...] = (Ext, Xfs)
+_Reader = type[Btrfs] | type[Ext] | type[Xfs] | type[ExFat] | type[Fat]
+_READERS: tuple[_Reader, ...] = (Btrfs, Ext, Xfs, ExFat, Fat)
 _MARKS = (
     (0, b"LUKS\xba\xbe", "crypto_LUKS", "it is encrypted"),
     (4086, b"SWAPSPACE2", "swap", "it holds swap space"),
@@ -50,7 +53,11 @@ def volumes_of(disk: Range) -> list[Volume]:
     """All volumes of a disk, partitions first. Never raises for what the disk holds."""
     found: list[Volume] = []
     members: list[PhysicalVolume] = []
-    table = _guarded(lambda: partitions(disk), None)
+    try:
+        table = partitions(disk)
+    except Exception as error:  # whatever a parser of damaged bytes trips over
+        problem = f"its partition table is damaged ({type(error).__name__})"
+        return [Volume(WHOLE_NAME, disk.size_bytes, disk, problem=problem)]
     if table is None:
         found.append(_volume(WHOLE_NAME, disk, members))
     else:

@@ -42,7 +42,7 @@ class Fork(NamedTuple):
 
     format: int
     raw: bytes
-    count: int
+    extent_count: int
 
 
 class _Inode(NamedTuple):
@@ -55,7 +55,7 @@ class _Inode(NamedTuple):
 class Xfs(FileSystem):
     """One XFS. `ref` is the inode number."""
 
-    name = "xfs"
+    name: str = "xfs"
 
     def __init__(self, volume: Range) -> None:
         super().__init__(volume)
@@ -152,9 +152,9 @@ class Xfs(FileSystem):
     def fork_runs(self, fork: Fork) -> Iterator[Run]:
         """Runs of a fork; unwritten ones are holes."""
         if fork.format == _EXTENTS:
-            if fork.count * 16 > len(fork.raw):
+            if fork.extent_count * 16 > len(fork.raw):
                 raise Unreadable("an inode is damaged")
-            yield from self._records(fork.raw[: fork.count * 16])
+            yield from self._records(fork.raw[: fork.extent_count * 16])
         elif fork.format == _BTREE:
             level, count = struct.unpack_from(">HH", fork.raw)
             room = (len(fork.raw) - 4) // 16

@@ -5,6 +5,7 @@ import sqlite3
 from schemas.api.hosts import FilePage
 from schemas.api.jobs import RunsStarted
 from schemas.api.points import (
+    FilePart,
     PointBrowse,
     PointForget,
     PointForgetReply,
@@ -12,11 +13,21 @@ from schemas.api.points import (
     PointInfo,
     PointList,
     PointPage,
+    PointRead,
     PointVerify,
     RestoreStart,
 )
 from schemas.api.words import ObjectKind, RunKind
-from schemas.control import ListingAnswer, PointBrowseAsk, PointsForget, PointsForgotten, RestoreItem, RunSpec
+from schemas.control import (
+    ListingAnswer,
+    PointBrowseAsk,
+    PointPart,
+    PointReadAsk,
+    PointsForget,
+    PointsForgotten,
+    RestoreItem,
+    RunSpec,
+)
 from vdrd.catalog import exports, hosts, points, runs, storages
 from vdrd.model.errors import BadArgument, Conflict
 from vdrd.server.accounts import Caller
@@ -25,7 +36,8 @@ from vdrd.server.calls.solo import start_solo
 from vdrd.server.launch import new_id
 from vdrd.server.services import Services
 
-_BROWSE_SECONDS = 30.0
+_BROWSE_SECONDS = 70.0
+"""A volume's reader takes at most 60 for one answer."""
 _FORGET_SECONDS = 120.0
 
 
@@ -41,10 +53,8 @@ async def get_point(services: Services, _caller: Caller, request: PointGet) -> P
 
 
 async def browse_point(services: Services, _caller: Caller, request: PointBrowse) -> FilePage:
-    """List a directory of a file point."""
+    """List a directory of a point."""
     point = await services.catalog.read(points.get, request.id)
-    if point.kind is not ObjectKind.FILES:
-        raise BadArgument(field="id", reason="only points of directories can be browsed")
     storage = await services.catalog.read(storages.get, point.storage_id)
     ask = PointBrowseAsk(
         storage_id=storage.id,
@@ -57,6 +67,26 @@ async def browse_point(services: Services, _caller: Caller, request: PointBrowse
         storage.node_id, f"node {storage.node_name}", ask, ListingAnswer, _BROWSE_SECONDS
     )
     return file_page(request.path, answer)
+
+
+async def read_point(services: Services, caller: Caller, request: PointRead) -> FilePart:
+    """Read a part of a file of a point."""
+    point = await services.catalog.read(points.get, request.id)
+    storage = await services.catalog.read(storages.get, point.storage_id)
+    ask = PointReadAsk(
+        storage_id=storage.id,
+        point_id=point.id,
+        path=request.path,
+        offset=request.offset,
+        length=request.length,
+    )
+    answer = await services.peers.ask(
+        storage.node_id, f"node {storage.node_name}", ask, PointPart, _BROWSE_SECONDS
+    )
+    await services.downloads.note(caller, request, len(answer.data))
+    return FilePart(
+        data=answer.data, size_bytes=answer.size_bytes, name=answer.name, modified_at=answer.modified_at
+    )
 
 
 async def verify_point(services: Services, caller: Caller, request: PointVerify) -> RunsStarted:
@@ -107,16 +137,16 @@ async def start_restore(services: Services, caller: Caller, request: RestoreStar
         if host_id is None:
             raise BadArgument(field="host_id", reason="its host is not known here: say which one")
         host = hosts.get(connection, host_id)
+        is_disk = point.kind is ObjectKind.DISK
+        if is_disk and request.paths and request.target_path is None:
+            raise BadArgument(field="target_path", reason="files of a disk need a directory to go to")
         target_path = request.target_path or point.source
         if not target_path.startswith("/"):
             raise BadArgument(field="target_path", reason=f"{target_path} is not an absolute path")
-        is_disk = point.kind is ObjectKind.DISK
-        if is_disk and request.paths:
-            raise BadArgument(field="paths", reason="a disk is restored as a whole")
         spec = RunSpec(
             run_id=run_id,
             attempt=1,
-            kind=RunKind.RESTORE_DISK if is_disk else RunKind.RESTORE_FILES,
+            kind=RunKind.RESTORE_DISK if is_disk and not request.paths else RunKind.RESTORE_FILES,
             storage_id=point.storage_id,
             host_id=host.id,
             host_name=host.name,
@@ -147,6 +177,7 @@ HANDLERS = {
     "point.list": list_points,
     "point.get": get_point,
     "point.browse": browse_point,
+    "point.read": read_point,
     "point.verify": verify_point,
     "point.forget": forget_points,
     "restore.start": start_restore,
