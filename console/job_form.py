@@ -18,6 +18,7 @@ from schemas import api
 
 STEPS: Final = ("what", "pick", "when", "check")
 SCHEDULES_MAX = 8
+KEEP_RULES: Final = ("keep_last", "keep_days", "keep_weekly", "keep_monthly", "keep_yearly")
 
 M = TypeVar("M", bound=api.Message)
 
@@ -37,6 +38,9 @@ class JobForm:
     schedules: list[ScheduleRow] = field(default_factory=lambda: [ScheduleRow(kind="daily")])
     keep_last: str = ""
     keep_days: str = "30"
+    keep_weekly: str = ""
+    keep_monthly: str = ""
+    keep_yearly: str = ""
     channel_count: str = "2"
     retry_count: str = "3"
     retry_delay_seconds: str = "30"
@@ -54,8 +58,7 @@ class JobForm:
             "include",
             "exclude",
             "storage_id",
-            "keep_last",
-            "keep_days",
+            *KEEP_RULES,
             "revision",
         ):
             setattr(form, name, given.get(name, getattr(form, name)).strip("\r\n"))
@@ -83,8 +86,7 @@ class JobForm:
             exclude="\n".join(options.exclude),
             storage_id=job.storage_id,
             schedules=[ScheduleRow.of(schedule) for schedule in job.schedules] or [ScheduleRow()],
-            keep_last=str(options.keep_last or ""),
-            keep_days=str(options.keep_days or ""),
+            **{name: str(getattr(options, name) or "") for name in KEEP_RULES},
             channel_count=str(options.channel_count),
             retry_count=str(options.retry_count),
             retry_delay_seconds=str(options.retry_delay_seconds),
@@ -103,7 +105,7 @@ class JobForm:
         if step != "when":
             yield "storage_id", self.storage_id
             yield from self._hidden_schedules()
-            for name in ("keep_last", "keep_days", "channel_count", "retry_count", "retry_delay_seconds"):
+            for name in (*KEEP_RULES, "channel_count", "retry_count", "retry_delay_seconds"):
                 yield name, getattr(self, name)
         if step != "check":
             yield "name", self.name
@@ -137,7 +139,7 @@ class JobForm:
             for n, row in enumerate(self.schedules):
                 found.update(row.problems(n, t))
             for name, low, high in (
-                ("keep_last", 1, 100000),
+                *((name, 1, 100000) for name in KEEP_RULES if name != "keep_days"),
                 ("keep_days", 1, 36500),
                 ("channel_count", 1, 16),
                 ("retry_count", 0, 20),
@@ -171,8 +173,7 @@ class JobForm:
             channel_count=int(self.channel_count),
             retry_count=int(self.retry_count),
             retry_delay_seconds=int(self.retry_delay_seconds),
-            keep_last=int(self.keep_last) if self.keep_last else None,
-            keep_days=int(self.keep_days) if self.keep_days else None,
+            **{name: int(getattr(self, name)) if getattr(self, name) else None for name in KEEP_RULES},
         )
 
     def create(self) -> api.JobCreate:

@@ -60,13 +60,13 @@ def schedules_sentence(schedules: Sequence[api.Schedule], t: Words, *, is_enable
 
 def retention_sentence(options: api.JobOptions, t: Words) -> str:
     """What is kept."""
-    if options.keep_last and options.keep_days:
-        return t("sentence.keep_both", count=options.keep_last, days=options.keep_days)
-    if options.keep_last:
-        return t("sentence.keep_last", count=options.keep_last)
-    if options.keep_days:
-        return t("sentence.keep_days", count=options.keep_days)
-    return t("sentence.keep_all")
+    rules = [
+        t(f"sentence.{name}", count=count)
+        for name in ("keep_last", "keep_days", "keep_weekly", "keep_monthly", "keep_yearly")
+        if (count := getattr(options, name))
+    ]
+    # Chinese sentences stand without spaces between them.
+    return ("" if t.language == "zh" else " ").join(rules) or t("sentence.keep_all")
 
 
 def sources_sentence(kind: api.ObjectKind, sources: Iterable[api.JobSource], t: Words) -> str:

@@ -19,7 +19,8 @@ Who asks whom:
                             StorageOpen -> StorageAnswer, StorageClose -> Ack,
                             StorageMeasure -> StorageMeasured, PointBrowseAsk -> ListingAnswer,
                             PointReadAsk -> PointPart,
-                            PointsForget -> PointsForgotten, PointsAsk -> Ack,
+                            PointsForget -> PointsForgotten, PointsRetain -> PointsRetained,
+                            PointLockAsk -> PointLockAnswer, PointsAsk -> Ack,
                             ExportAdd -> ExportAdded, ExportRemove -> Ack
 
     (! = a notification: no answer; losing one does no harm)
@@ -126,6 +127,8 @@ class PointRecord(Message, frozen=True, kw_only=True):
     warning_count: Count
     labels: dict[str, str] = field(default_factory=dict)
     """Carry `host-id`, `job-id`, `run-id`, so that a catalog can be rebuilt from the storage."""
+    locked_until: Time | None = None
+    is_held: bool = False
 
 
 class PointsAnnounced(Message, frozen=True, kw_only=True, tag_field="t", tag="points-announced"):
@@ -469,6 +472,48 @@ class PointsForgotten(Message, frozen=True, kw_only=True, tag_field="t", tag="po
     point_ids: list[str]
 
 
+class PointsRetain(Message, frozen=True, kw_only=True, tag_field="t", tag="points-retain"):
+    """To the node: drop what a policy lets go of an object's points. Without any rule nothing goes."""
+
+    storage_id: str
+    object_name: str
+    now: Time
+    """The server's time: the earlier of it and the storage's counts."""
+    keep_last: int | None = None
+    keep_days: int | None = None
+    keep_weekly: int | None = None
+    keep_monthly: int | None = None
+    keep_yearly: int | None = None
+    used_ids: list[str] = field(default_factory=list)
+    """Points in use: they stay."""
+    broken_ids: list[str] = field(default_factory=list)
+    """Points known not to be whole: a whole one must stay beside them."""
+
+
+class PointsRetained(Message, frozen=True, kw_only=True, tag_field="t", tag="points-retained"):
+    """What went, and what would have but for a lock."""
+
+    forgotten_ids: list[str]
+    blocked_ids: list[str] = field(default_factory=list)
+    is_clock_doubtful: bool = False
+    """The clock of the node is ahead of the storage's time, and nobody confirmed it."""
+
+
+class PointLockAsk(Message, frozen=True, kw_only=True, tag_field="t", tag="point-lock"):
+    """To the node: extend a point's lock, put it under legal hold or release it. What is None stays."""
+
+    storage_id: str
+    point_id: str
+    until: Time | None = None
+    is_held: bool | None = None
+
+
+class PointLockAnswer(Message, frozen=True, kw_only=True, tag_field="t", tag="point-lock-answer"):
+    """The point with its lock."""
+
+    point: PointRecord
+
+
 class PointsAsk(Message, frozen=True, kw_only=True, tag_field="t", tag="points-ask"):
     """To the node: scan a storage and announce its points again. Answered by `Ack` at once."""
 
@@ -517,6 +562,8 @@ ToNode = (
     | PointBrowseAsk
     | PointReadAsk
     | PointsForget
+    | PointsRetain
+    | PointLockAsk
     | PointsAsk
     | ExportAdd
     | ExportRemove
@@ -534,6 +581,8 @@ Answers = (
     | StorageAnswer
     | StorageMeasured
     | PointsForgotten
+    | PointsRetained
+    | PointLockAnswer
     | ExportAdded
 )
 """What answers them."""

@@ -1,5 +1,7 @@
 """Points: the timeline, one point and the ways back from it, browsing, verifying, forgetting."""
 
+from datetime import UTC, datetime
+
 from quart import Blueprint, request
 
 from console.context import ask, parts, session, words
@@ -50,6 +52,10 @@ async def listing() -> Answer:
 @signed_in
 async def show(point_id: str) -> Answer:
     """One point: bring it back how?"""
+    return await _page(point_id)
+
+
+async def _page(point_id: str, *, status: int = 200, lock_error: str = "") -> Answer:
     point = await ask(api.PointGet(id=point_id), api.PointInfo)
     exports = await ask(api.ExportList(limit=api.PAGE_LIMIT_MAX), api.ExportPage)
     neighbours = await ask(
@@ -59,7 +65,9 @@ async def show(point_id: str) -> Answer:
     return await render(
         "point.html",
         "point",
+        status,
         point=point,
+        lock_error=lock_error,
         exports=[export for export in exports.items if export.point_id == point.id],
         timeline=timeline(neighbours.items, parts().now(), width=1000.0),
     )
@@ -110,6 +118,24 @@ async def verify(point_id: str) -> Answer:
     """Starts a run that reads the whole point back and checks it."""
     started = await ask(api.PointVerify(id=point_id), api.RunsStarted)
     return go(f"/runs/{started.run_ids[0]}" if started.run_ids else f"/points/{point_id}")
+
+
+@blueprint.post("/points/<point_id>/lock")
+@signed_in
+async def lock(point_id: str) -> Answer:
+    """Locks the point until a time, puts it under legal hold or releases it."""
+    given = await form()
+    until, hold = given.get("until", "").strip(), given.get("hold")
+    try:
+        moment = None if hold else datetime.fromisoformat(until).replace(tzinfo=UTC)
+    except ValueError:
+        return await _page(point_id, status=422, lock_error=words()("point.lock_wrong"))
+    try:
+        wish = api.PointLock(id=point_id, until=moment, is_held=None if hold is None else hold == "yes")
+        await ask(wish, api.PointInfo)
+    except VdrError as refused:
+        return await _page(point_id, status=status_of(refused), lock_error=sentence(refused))
+    return go(f"/points/{point_id}", "point_locked")
 
 
 @blueprint.get("/points/<point_id>/forget")

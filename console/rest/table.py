@@ -66,6 +66,7 @@ ENDPOINTS = (
     Endpoint("point.read", "GET", "/points/{id}/content", "points"),
     Endpoint("point.verify", "POST", "/points/{id}/verify", "points", 202),
     Endpoint("point.forget", "POST", "/points/forget", "points"),
+    Endpoint("point.lock", "POST", "/points/{id}/lock", "points"),
     Endpoint("restore.start", "POST", "/restores", "points", 202),
     Endpoint("export.list", "GET", "/exports", "exports"),
     Endpoint("export.start", "POST", "/exports", "exports", 201),

@@ -73,6 +73,7 @@ from schemas.api.points import PointForgetReply as PointForgetReply
 from schemas.api.points import PointGet as PointGet
 from schemas.api.points import PointInfo as PointInfo
 from schemas.api.points import PointList as PointList
+from schemas.api.points import PointLock as PointLock
 from schemas.api.points import PointPage as PointPage
 from schemas.api.points import PointRead as PointRead
 from schemas.api.points import PointVerify as PointVerify

@@ -161,6 +161,13 @@ CALLS: dict[str, CallType] = {
             "point.forget", points.PointForget, points.PointForgetReply, _P.POINTS_DELETE, "Forgets points"
         ),
         _change(
+            "point.lock",
+            points.PointLock,
+            points.PointInfo,
+            _P.POINTS_LOCK,
+            "Locks a point until a time, or holds it",
+        ),
+        _change(
             "restore.start", points.RestoreStart, jobs.RunsStarted, _P.POINTS_RESTORE, "Brings a point back"
         ),
         _read("export.list", points.ExportList, points.ExportPage, _P.POINTS_READ, "Lists exports"),

@@ -29,10 +29,17 @@ class JobOptions(Message, frozen=True, kw_only=True):
     """How often a run that failed for a passing reason is tried again."""
     retry_delay_seconds: Annotated[int, Meta(ge=1, le=86400)] = 30
     """Before the first retry; doubles each time, at most an hour."""
-    keep_last: Annotated[int, Meta(ge=1)] | None = None
-    """Points kept per object; None keeps all."""
-    keep_days: Annotated[int, Meta(ge=1)] | None = None
-    """Age at which a point is forgotten; the newest always stays."""
+    keep_last: Annotated[int, Meta(ge=1, le=100000)] | None = None
+    """Keep the newest so many points of each object. A point stays as long as any of these five rules wants
+    it; with none of them all stay, and the newest whole one always does."""
+    keep_days: Annotated[int, Meta(ge=1, le=100000)] | None = None
+    """Keep what is younger than so many days."""
+    keep_weekly: Annotated[int, Meta(ge=1, le=100000)] | None = None
+    """Keep the newest point of each of the last so many ISO weeks (UTC) that have one."""
+    keep_monthly: Annotated[int, Meta(ge=1, le=100000)] | None = None
+    """The same by months."""
+    keep_yearly: Annotated[int, Meta(ge=1, le=100000)] | None = None
+    """The same by years."""
     alert_hours: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     """Hours without a success on a host after which an alert is opened; None: worked out from the
     schedule."""

@@ -22,6 +22,7 @@ __all__ = [
     "PointGet",
     "PointInfo",
     "PointList",
+    "PointLock",
     "PointPage",
     "PointRead",
     "PointVerify",
@@ -55,6 +56,10 @@ class PointInfo(Message, frozen=True, kw_only=True):
     verified_ok: bool | None = None
     is_online: bool = True
     """False while its storage cannot be reached."""
+    locked_until: Time | None = None
+    """It cannot be removed before, by the time of its storage."""
+    is_held: bool = False
+    """Under legal hold: it cannot be removed until that is released."""
 
 
 class PointList(PageRequest, frozen=True, kw_only=True):
@@ -124,6 +129,16 @@ class PointForgetReply(Message, frozen=True, kw_only=True):
     """What was forgotten."""
 
     forgotten_ids: list[Id]
+
+
+class PointLock(ById, frozen=True, kw_only=True):
+    """Keeps a point from being removed. What is not given stays as it is; a lock is only ever extended."""
+
+    until: Time | None = None
+    """By the time of the storage, not the caller's. Refused if it has passed there or is before the present
+    end."""
+    is_held: bool | None = None
+    """Puts it under legal hold, or releases it."""
 
 
 class RestoreStart(Message, frozen=True, kw_only=True):

@@ -148,6 +148,7 @@ class Permission(StrEnum):
     POINTS_BROWSE = "points.browse"
     POINTS_RESTORE = "points.restore"
     POINTS_DELETE = "points.delete"
+    POINTS_LOCK = "points.lock"
     EXPORTS_MANAGE = "exports.manage"
     ALERTS_READ = "alerts.read"
     ALERTS_HANDLE = "alerts.handle"

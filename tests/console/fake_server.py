@@ -13,6 +13,7 @@ from console.link import call_of
 from schemas import api
 from tests.console.fake_alerts import FakeAlerts
 from vdrd.model.errors import (
+    BadInput,
     Conflict,
     LoginFailed,
     NotAuthorised,
@@ -461,6 +462,17 @@ class FakeServer(FakeAlerts):
             _one(self.points, ident, "point")
             del self.points[ident]
         return api.PointForgetReply(forgotten_ids=request.ids)
+
+    def on_point_lock(self, request: api.PointLock, _: str) -> api.PointInfo:
+        point = _one(self.points, request.id, "point")
+        if request.until is not None and request.until <= self.now():
+            raise BadInput(what="that time has passed")
+        self.points[point.id] = msgspec.structs.replace(
+            point,
+            locked_until=request.until or point.locked_until,
+            is_held=point.is_held if request.is_held is None else request.is_held,
+        )
+        return self.points[point.id]
 
     def on_restore_start(self, request: api.RestoreStart, _: str) -> api.RunsStarted:
         point = _one(self.points, request.point_id, "point")

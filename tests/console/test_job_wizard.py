@@ -50,13 +50,13 @@ def test_wizard_makes_the_job_it_described(inside: World) -> None:
     text = step(inside, text, kind="files", host=host.id)
     assert "Directories and files of build-07" in text
     text = step(inside, text, **{f"paths_{host.id}": "/srv/build\n/etc\n/etc\n"}, exclude="*.o\n*.tmp")
-    text = step(
-        inside, text, s0_at="02:15", s0_zone="Asia/Shanghai", s0_day=["1", "5"], keep_days="14", keep_last="3"
-    )
+    keep = {"keep_days": "14", "keep_last": "3", "keep_weekly": "5", "keep_yearly": "2"}
+    text = step(inside, text, s0_at="02:15", s0_zone="Asia/Shanghai", s0_day=["1", "5"], **keep)
     for words in (
         "2 directories of 1 host",
         "Incremental on Mon, Fri at 02:15 (Asia/Shanghai)",
-        "The newest 3 points of each object are kept, none longer than 14 days.",
+        "The newest 3 points of each object are kept. Points are kept for 14 days.",
+        "The last point of each of the last 2 years is kept.",
         'value="Files of build-07"',
     ):
         assert words in text
@@ -64,7 +64,9 @@ def test_wizard_makes_the_job_it_described(inside: World) -> None:
     job = next(job for job in inside.server.jobs.values() if job.name == "Builds")
     assert job.sources == [api.JobSource(host_id=host.id, paths=["/srv/build", "/etc"])]
     assert job.schedules == [api.DailySchedule(at="02:15", zone="Asia/Shanghai", weekdays=[1, 5])]
-    assert (job.options.exclude, job.options.keep_days, job.options.keep_last) == (["*.o", "*.tmp"], 14, 3)
+    options = job.options
+    assert (options.exclude, options.keep_days, options.keep_last) == (["*.o", "*.tmp"], 14, 3)
+    assert (options.keep_weekly, options.keep_monthly, options.keep_yearly) == (5, None, 2)
 
 
 def test_going_back_and_forth_loses_nothing(inside: World) -> None:
@@ -340,3 +342,18 @@ def test_schedule_that_cannot_be_stays_on_its_step(inside: World, fields: dict[s
     text = step(inside, inside.text("/jobs/new"), kind="files", host=host)
     text = step(inside, text, **{f"paths_{host}": "/srv"})
     assert 'class="wrong"' in step(inside, text, **fields)
+
+
+def test_point_is_locked_held_and_released_from_its_page(inside: World) -> None:
+    point = point_of(inside, api.ObjectKind.FILES)
+    path = f"/points/{point.id}"
+    assert "Can be removed" in inside.text(path)
+    assert inside.post(f"{path}/lock", {"until": "2999-01-31T18:00"}).status_code == 303
+    assert "Locked until 2999-01-31 18:00:00 UTC" in inside.text(path)
+    assert inside.post(f"{path}/lock", {"hold": "yes"}).status_code == 303
+    assert "Under legal hold" in inside.text(path)
+    assert inside.post(f"{path}/lock", {"hold": "no"}).status_code == 303
+    assert not inside.server.points[point.id].is_held
+    for until, status, said in (("2001-01-01T00:00", 400, "has passed"), ("soon", 422, "Type a time")):
+        response = inside.post(f"{path}/lock", {"until": until})
+        assert (response.status_code, said in inside.body(response)) == (status, True)

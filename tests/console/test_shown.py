@@ -90,6 +90,11 @@ def test_schedules_and_retention_are_sentences() -> None:
     assert retention_sentence(api.JobOptions(), EN) == "All points are kept."
     assert retention_sentence(api.JobOptions(keep_last=1), EN) == "The newest point of each object is kept."
     assert retention_sentence(api.JobOptions(keep_days=30), ZH) == "备份点保留 30 天。"
+    both = api.JobOptions(keep_days=7, keep_weekly=1, keep_yearly=3)
+    assert retention_sentence(both, EN) == (
+        "Points are kept for 7 days. The last point of the week is kept."
+        " The last point of each of the last 3 years is kept."
+    )
 
 
 def test_ring_goes_once_around() -> None:

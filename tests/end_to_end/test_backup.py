@@ -10,7 +10,7 @@ import trio
 
 from schemas import api
 from schemas.api import BackupType, ObjectKind, RunState
-from vdrd.model.errors import Conflict
+from vdrd.model.errors import Conflict, PointLocked
 
 from .conftest import Appliance, agent_at, make_tree, same_trees
 
@@ -111,14 +111,24 @@ async def test_retention_of_a_job_forgets_old_points(appliance: Appliance, tmp_p
     _, host_id = await appliance.enrol(tmp_path / "agent")
     source = tmp_path / "source"
     make_tree(source, files=5)
-    job_id = await appliance.make_job(host_id, ObjectKind.FILES, source, keep_last=2)
-    runs = [await appliance.run_job(job_id) for _ in range(3)]
-    kept = {run.point_ids[0] for run in runs[1:]}
-    for _ in range(100):
-        points = (await appliance.ask("point.list", api.PointList(job_id=job_id))).items
-        if {point.id for point in points} == kept:
-            break
-    assert {point.id for point in points} == kept
+    job_id = await appliance.make_job(host_id, ObjectKind.FILES, source, keep_last=1, keep_yearly=1)
+    held = (await appliance.run_job(job_id)).point_ids[0]
+    point = await appliance.ask("point.lock", api.PointLock(id=held, is_held=True))
+    assert (point.is_held, point.locked_until) == (True, None)
+    with pytest.raises(PointLocked, match="legal hold"):
+        await appliance.ask("point.forget", api.PointForget(ids=[held]))
+    gone, last = [(await appliance.run_job(job_id)).point_ids[0] for _ in range(2)]
+    with trio.fail_after(60):
+        while {p.id for p in await _points(appliance, job_id)} != {held, last}:  # noqa: ASYNC110 - another process
+            await trio.sleep(0.1)
+    assert [p.is_held for p in await _points(appliance, job_id)] == [False, True]
+    assert gone not in {held, last}
+
+
+async def _points(appliance: Appliance, job_id: str) -> list[api.PointInfo]:
+    """Of a job, newest first."""
+    found: list[api.PointInfo] = (await appliance.ask("point.list", api.PointList(job_id=job_id))).items
+    return found
 
 
 async def test_unreadable_source_fails_clearly_and_unreadable_file_warns(

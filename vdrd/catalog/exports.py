@@ -123,3 +123,9 @@ def note_served(connection: sqlite3.Connection, export_id: str, url: str, mount_
 def delete(connection: sqlite3.Connection, export_id: str) -> None:
     """Forget an export."""
     connection.execute("DELETE FROM exports WHERE export_id = ?", [export_id])
+
+
+def point_ids(connection: sqlite3.Connection, storage_id: str) -> list[str]:
+    """Points of a storage that are exported."""
+    rows = connection.execute("SELECT DISTINCT point_id FROM exports WHERE storage_id = ?", [storage_id])
+    return [str(row["point_id"]) for row in rows]

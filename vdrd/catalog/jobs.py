@@ -244,3 +244,25 @@ def put_plan(
         " job_id = ?",
         [next_ms, backup_type, fired_ms, job_id],
     )
+
+
+def options_for(connection: sqlite3.Connection, storage_id: str, object_name: str) -> list[JobOptions]:
+    """Options of every job, enabled or not, that protects the object into this storage."""
+    rows = connection.execute(
+        "SELECT DISTINCT jobs.job_id, jobs.options_json FROM objects JOIN job_sources USING (host_id, path)"
+        " JOIN jobs ON jobs.job_id = job_sources.job_id AND jobs.kind = objects.kind"
+        " WHERE objects.object_name = ? AND jobs.storage_id = ?",
+        [object_name, storage_id],
+    )
+    return [msgspec.json.decode(row["options_json"], type=JobOptions) for row in rows]
+
+
+def protected(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Storage and object of everything that a job protects and that has points, in order."""
+    rows = connection.execute(
+        "SELECT DISTINCT jobs.storage_id, objects.object_name FROM jobs JOIN job_sources USING (job_id)"
+        " JOIN objects ON objects.host_id = job_sources.host_id AND objects.path = job_sources.path"
+        " AND objects.kind = jobs.kind WHERE EXISTS (SELECT 1 FROM points WHERE points.object_name ="
+        " objects.object_name AND points.storage_id = jobs.storage_id) ORDER BY 1, 2"
+    )
+    return [(row["storage_id"], row["object_name"]) for row in rows]

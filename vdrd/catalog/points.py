@@ -42,6 +42,8 @@ def _info(row: sqlite3.Row) -> PointInfo:
         verified_at=from_ms_or_none(row["verified_at_ms"]),
         verified_ok=None if row["verified_ok"] is None else bool(row["verified_ok"]),
         is_online=bool(row["is_online"]),
+        locked_until=from_ms_or_none(row["locked_until_ms"]),
+        is_held=bool(row["is_held"]),
     )
 
 
@@ -109,19 +111,19 @@ def are_known(connection: sqlite3.Connection, point_ids: Iterable[str]) -> bool:
     )
 
 
-def of_object(connection: sqlite3.Connection, storage_id: str, object_name: str) -> list[PointInfo]:
-    """Points of an object in a storage, newest first."""
-    rows = connection.execute(
-        f"{_POINT} WHERE object_name = ? AND storage_id = ? ORDER BY time_ms DESC, point_id DESC",
-        [object_name, storage_id],
-    )
-    return [_info(row) for row in rows]
-
-
 def of_run(connection: sqlite3.Connection, run_id: str) -> list[PointInfo]:
     """Points a run made, oldest first."""
     rows = connection.execute(f"{_POINT} WHERE run_id = ? ORDER BY time_ms, point_id", [run_id])
     return [_info(row) for row in rows]
+
+
+def broken_ids(connection: sqlite3.Connection, storage_id: str, object_name: str) -> list[str]:
+    """Points of an object that their last verification found damaged."""
+    rows = connection.execute(
+        "SELECT point_id FROM points WHERE object_name = ? AND storage_id = ? AND verified_ok = 0",
+        [object_name, storage_id],
+    )
+    return [str(row["point_id"]) for row in rows]
 
 
 def put(
@@ -135,10 +137,11 @@ def put(
             "INSERT INTO points (point_id, storage_id, time_ms, started_at_ms, object_name, kind,"
             " backup_type, source,"
             " host_id, host_name, job_id, run_id, parent_id, logical_bytes, new_bytes, stored_bytes,"
-            " warning_count,"
-            " scan_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " warning_count, locked_until_ms, is_held,"
+            " scan_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (point_id) DO UPDATE SET storage_id = excluded.storage_id,"
-            " host_id = excluded.host_id, scan_id = excluded.scan_id",
+            " host_id = excluded.host_id, locked_until_ms = excluded.locked_until_ms,"
+            " is_held = excluded.is_held, scan_id = excluded.scan_id",
             [
                 record.point_id,
                 storage_id,
@@ -157,9 +160,24 @@ def put(
                 record.new_bytes,
                 record.stored_bytes,
                 record.warning_count,
+                None if record.locked_until is None else to_ms(record.locked_until),
+                record.is_held,
                 scan_id,
             ],
         )
+
+
+def note_lock(connection: sqlite3.Connection, storage_id: str, record: PointRecord) -> None:
+    """The lock of a point, as its node says."""
+    connection.execute(
+        "UPDATE points SET locked_until_ms = ?, is_held = ? WHERE storage_id = ? AND point_id = ?",
+        [
+            None if record.locked_until is None else to_ms(record.locked_until),
+            record.is_held,
+            storage_id,
+            record.point_id,
+        ],
+    )
 
 
 def end_scan(connection: sqlite3.Connection, storage_id: str, scan_id: str, also_there: list[str]) -> int:

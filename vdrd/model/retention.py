@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 from vdrd.model.errors import BadInput
 
+NUMBER_MAX = 100_000
+
 AHEAD = timedelta(days=1)
 """A point dated further ahead of now than this was made under a wrong clock: it stays, and takes nobody's
 place."""
@@ -27,11 +29,12 @@ class RetentionPolicy:
     keep_yearly: int | None = None
 
     def __post_init__(self) -> None:
-        """Raise BadInput for a number below 1: to keep nothing is to forget, not to retain."""
+        """Raise BadInput for a number out of bounds: to keep nothing is to forget, not to retain."""
         for field in fields(self):
             number = getattr(self, field.name)
-            if number is not None and number < 1:
-                raise BadInput(what=f"{field.name.replace('_', '-')} must be at least 1, not {number}")
+            if number is not None and not 1 <= number <= NUMBER_MAX:
+                name = field.name.replace("_", "-")
+                raise BadInput(what=f"{name} must be at least 1 and at most {NUMBER_MAX}, not {number}")
 
     @property
     def is_empty(self) -> bool:

@@ -12,10 +12,12 @@ from schemas.control import (
     ExportAdd,
     ExportRemove,
     PointBrowseAsk,
+    PointLockAsk,
     PointReadAsk,
     PointsAsk,
     PointsForget,
     PointsForgotten,
+    PointsRetain,
     RevocationsPushed,
     RunCancel,
     RunDial,
@@ -104,6 +106,10 @@ class NodeHandler:
             case PointsForget():
                 gone = await trio.to_thread.run_sync(self._forget, message)
                 return PointsForgotten(point_ids=gone)
+            case PointsRetain():
+                return await trio.to_thread.run_sync(self._keeper.retain, message)
+            case PointLockAsk():
+                return await trio.to_thread.run_sync(self._keeper.lock, message)
             case PointsAsk():
                 self._keeper.storage(message.storage_id)
                 self._announce(message.storage_id)

@@ -13,12 +13,25 @@ from pathlib import Path
 from schemas.api.storages import StorageStatisticsReply
 from schemas.api.words import BackupType as BackupTypeWord
 from schemas.api.words import Encryption, ObjectKind
-from schemas.control import PointRecord, StorageAnnounced, StorageAnswer, StorageAssigned, StorageOpen
+from schemas.control import (
+    PointLockAnswer,
+    PointLockAsk,
+    PointRecord,
+    PointsRetain,
+    PointsRetained,
+    StorageAnnounced,
+    StorageAnswer,
+    StorageAssigned,
+    StorageOpen,
+)
 from vdrd.model import storage as model
-from vdrd.model.errors import BadInput, Conflict, NotFound, VdrError
+from vdrd.model.errors import BadInput, Conflict, Damaged, NotFound, VdrError
+from vdrd.model.locks import PointLock
 from vdrd.model.points import Point
+from vdrd.model.retention import RetentionPolicy
 from vdrd.model.storage import KeyMaterial
 from vdrd.net.keyfile import write_secret
+from vdrd.store.guard import LockBook
 from vdrd.store.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -38,8 +51,9 @@ class Held:
     problem: str = ""
 
 
-def record_of(point: Point) -> PointRecord:
+def record_of(point: Point, lock: PointLock | None = None) -> PointRecord:
     """A point as it is announced."""
+    lock = lock or PointLock()
     draft = point.draft
     return PointRecord(
         point_id=point.point_id,
@@ -56,6 +70,8 @@ def record_of(point: Point) -> PointRecord:
         stored_bytes=draft.stored_bytes,
         warning_count=draft.warning_count,
         labels=dict(draft.labels),
+        locked_until=lock.until,
+        is_held=lock.is_held or bool(lock.damage),
     )
 
 
@@ -217,7 +233,51 @@ class StorageKeeper:
 
     def records(self, storage_id: str) -> list[PointRecord]:
         """Every point of a storage, oldest first."""
-        return [record_of(point) for point in self.storage(storage_id).points()]
+        storage = self.storage(storage_id)
+        try:
+            locks = storage.guard.locks()
+            for damage in locks.damages:
+                log.warning("lock damaged storage=%s reason=%s", storage_id, damage.message)
+        except Damaged as error:
+            log.warning("locks not readable storage=%s reason=%s", storage_id, error.message)
+            locks = LockBook({}, ())
+        return [record_of(point, locks.of(point.point_id)) for point in storage.points()]
+
+    def retain(self, ask: PointsRetain) -> PointsRetained:
+        """Drop what a policy lets go. One line in the log."""
+        storage = self.storage(ask.storage_id)
+        policy = RetentionPolicy(
+            ask.keep_last, ask.keep_days, ask.keep_weekly, ask.keep_monthly, ask.keep_yearly
+        )
+        report = storage.retain(
+            ask.object_name, policy, not_after=ask.now, keep=ask.used_ids, broken=ask.broken_ids
+        )
+        if report.removed:
+            log.info(
+                "points removed storage=%s object=%s count=%d kept=%d blocked=%d",
+                ask.storage_id,
+                ask.object_name,
+                len(report.removed),
+                len(report.kept),
+                len(report.blocked),
+            )
+        return PointsRetained(
+            forgotten_ids=report.removed,
+            blocked_ids=list(report.blocked),
+            is_clock_doubtful=report.is_clock_doubtful,
+        )
+
+    def lock(self, ask: PointLockAsk) -> PointLockAnswer:
+        """Extend a lock, put a point under legal hold or release it. Durable on return."""
+        storage = self.storage(ask.storage_id)
+        point = storage.point(ask.point_id)
+        lock = storage.guard.locks().of(point.point_id)
+        if ask.until is not None:
+            lock = storage.lock(point.point_id, ask.until)
+        if ask.is_held is not None:
+            lock = storage.put_hold(point.point_id, ask.is_held)
+        log.info("point locked storage=%s point=%s lock=%r", ask.storage_id, point.point_id, lock.text)
+        return PointLockAnswer(point=record_of(point, lock))
 
     def measure(self, storage_id: str) -> StorageStatisticsReply:
         """The storage in numbers."""

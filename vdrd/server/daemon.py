@@ -5,13 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from schemas.api.jobs import JobInfo
-from schemas.api.runs import RunInfo
 from schemas.link import Hello
 from vdrd import __version__
-from vdrd.catalog import jobs, points
 from vdrd.catalog.times import from_ms
-from vdrd.model.errors import NotFound, VdrError
 from vdrd.net import ca
 from vdrd.net.address import SERVER_PORT, Address
 from vdrd.net.enrol import Admission, EnrolDesk
@@ -22,7 +18,6 @@ from vdrd.net.tls13 import Tls13Profile
 from vdrd.net.token import TokenBook
 from vdrd.server.accounts import Doorkeeper
 from vdrd.server.alarm import Alarm
-from vdrd.server.calls.points import forget
 from vdrd.server.clock import Clock, wall_clock_ms
 from vdrd.server.config import ServerConfig
 from vdrd.server.desk import Desk
@@ -35,7 +30,7 @@ from vdrd.server.passive import PassiveDialler
 from vdrd.server.passwords import Passwords
 from vdrd.server.peers import Peers
 from vdrd.server.reception import Reception, register
-from vdrd.server.retention import expired
+from vdrd.server.retention import keep_retaining, retain_after
 from vdrd.server.scheduler import Scheduler
 from vdrd.server.services import Services
 from vdrd.server.setup import Foundation, issue_identity
@@ -44,26 +39,6 @@ from vdrd.server.vault import Vault
 log = logging.getLogger(__name__)
 SOFTWARE = f"vdr-server {__version__}"
 _RENEWAL_LOOK_SECONDS = 3600.0
-
-
-async def retain(services: Services, run: RunInfo) -> None:
-    """Forget what the retention of the run's job lets go. Root of a task."""
-    try:
-        job: JobInfo = await services.catalog.read(jobs.get, run.job_id or "")
-        if run.storage_id is None:
-            return
-        now = from_ms(services.clock())
-        made = [await services.catalog.read(points.get, point_id) for point_id in run.point_ids]
-        for name in dict.fromkeys(point.object_name for point in made):
-            every = await services.catalog.read(points.of_object, run.storage_id, name)
-            gone = expired(every, job.options, now)
-            if gone:
-                await forget(services, run.storage_id, gone)
-                log.info("points expired object=%s count=%d job=%s", name, len(gone), job.id)
-    except NotFound:
-        return
-    except VdrError as error:
-        log.warning("retention failed run=%s reason=%s", run.id, error.message)
 
 
 async def _keep_certificate(services: Services) -> None:
@@ -105,6 +80,7 @@ async def serve(
             await nursery.start(services.director.run)
             nursery.start_soon(services.scheduler.run)
             nursery.start_soon(services.passive.run)
+            nursery.start_soon(keep_retaining, services)
             nursery.start_soon(services.alarm.run)
             nursery.start_soon(_keep_certificate, services)
             real = await nursery.start(services.listener.serve, addresses)
@@ -175,5 +151,5 @@ async def _assemble(
         background=nursery,
     )
     reception = Reception(services, Desk(services, doorkeeper))
-    director.on_success = lambda run: nursery.start_soon(retain, services, run)
+    director.on_success = lambda run: nursery.start_soon(retain_after, services, run)
     return services

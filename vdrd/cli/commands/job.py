@@ -3,6 +3,7 @@
 import argparse
 
 from vdrd.cli.output import JSON_ANSWER
+from vdrd.cli.policy import POLICY_NAMES, add_policy_arguments
 from vdrd.cli.rest import Rest, Row
 from vdrd.cli.rest_commands import Acts, moment, print_row, print_rows, run_act
 from vdrd.cli.watch import add_wait, started
@@ -64,8 +65,7 @@ def _add_create(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--type", choices=TYPES, default="incremental", help="of scheduled runs (incremental)"
     )
-    parser.add_argument("--keep-last", metavar="N", type=int, help="points kept per object (all)")
-    parser.add_argument("--keep-days", metavar="N", type=int, help="age at which points go (never)")
+    add_policy_arguments(parser)
 
 
 def _list(rest: Rest, args: argparse.Namespace) -> int:
@@ -132,8 +132,7 @@ def _create(rest: Rest, args: argparse.Namespace) -> int:
     options = {
         "include": args.include,
         "exclude": args.exclude,
-        "keep_last": args.keep_last,
-        "keep_days": args.keep_days,
+        **{name: getattr(args, name) for name in POLICY_NAMES},
     }
     schedules = _schedules(args)
     job = rest.post(

@@ -2,9 +2,10 @@
 
 import argparse
 
+from vdrd.cli.moments import moment_argument
 from vdrd.cli.output import JSON_ANSWER, bytes_text
-from vdrd.cli.rest import Rest
-from vdrd.cli.rest_commands import Acts, moment, print_rows, run_act
+from vdrd.cli.rest import Rest, Row
+from vdrd.cli.rest_commands import Acts, moment, print_row, print_rows, run_act
 from vdrd.cli.watch import add_wait, started
 from vdrd.model.errors import ExitCode
 
@@ -31,7 +32,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify = acts.add("verify", _verify, "read a point back and check it")
     verify.add_argument("point", metavar="POINT")
     add_wait(verify)
+    lock = acts.add("lock", _lock, "keep a point from being removed")
+    lock.add_argument("point", metavar="POINT")
+    what = lock.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--until",
+        metavar="TIME",
+        type=moment_argument,
+        help="RFC 3339, or a date for the end of that day, UTC; a lock is only ever extended",
+    )
+    what.add_argument("--hold", action="store_true", help="legal hold: it stays until it is released")
+    what.add_argument("--release-hold", action="store_true", help="end the legal hold; a lock goes on")
     acts.add("forget", _forget, "forget points for good").add_argument("points", metavar="POINT", nargs="+")
+
+
+def _locked_text(row: Row) -> str:
+    return "held" if row["is_held"] else moment(row["locked_until"])
 
 
 def _list(rest: Rest, args: argparse.Namespace) -> int:
@@ -50,6 +66,7 @@ def _list(rest: Rest, args: argparse.Namespace) -> int:
         ("SIZE", lambda row: bytes_text(row["logical_bytes"])),
         ("NEW", lambda row: bytes_text(row["new_bytes"])),
         ("STORED", lambda row: bytes_text(row["stored_bytes"])),
+        ("LOCKED", _locked_text),
         ("VERIFIED", lambda row: {None: "-", True: "yes", False: "DAMAGED"}[row["verified_ok"]]),
     )
     print_rows(args, rows, columns, right=("SIZE", "NEW", "STORED"))
@@ -76,6 +93,19 @@ def _ls(rest: Rest, args: argparse.Namespace) -> int:
 
 def _verify(rest: Rest, args: argparse.Namespace) -> int:
     return started(rest, args, rest.post(f"/points/{rest.point(args.point)['id']}/verify"))
+
+
+def _lock(rest: Rest, args: argparse.Namespace) -> int:
+    wish = {"until": args.until.isoformat()} if args.until else {"is_held": args.hold}
+    point = rest.post(f"/points/{rest.point(args.point)['id']}/lock", **wish)
+    if point["is_held"]:
+        text = "is under legal hold"
+    elif point["locked_until"]:
+        text = f"is locked until {moment(point['locked_until'])}"
+    else:
+        text = "is not locked"
+    print_row(args, point, f"point {point['id']} {text}")
+    return ExitCode.DONE
 
 
 def _forget(rest: Rest, args: argparse.Namespace) -> int:

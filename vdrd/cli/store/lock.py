@@ -2,9 +2,9 @@
 
 import argparse
 import sys
-from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
+from vdrd.cli.moments import moment_argument
 from vdrd.cli.output import JSON_ANSWER, print_table
 from vdrd.cli.storage_access import ID_DIGITS, add_storage_arguments, open_storage
 from vdrd.model.errors import BadInput, ExitCode
@@ -35,21 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="without POINT: the clock of this machine is right now; locks and retention go by it again",
     )
-
-
-def moment_argument(text: str) -> datetime:
-    """For argparse: a moment as RFC 3339, or a date, which means its end in UTC."""
-    try:
-        if len(text) == len("2027-01-31"):
-            return datetime.combine(date.fromisoformat(text) + timedelta(days=1), time(), tzinfo=UTC)
-        moment = datetime.fromisoformat(text)
-    except (ValueError, OverflowError) as error:
-        raise argparse.ArgumentTypeError(
-            f"{text} is no time; write 2027-01-31 or 2027-01-31T18:00:00Z"
-        ) from error
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text} lacks its zone; write {text}Z for UTC")
-    return moment
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from vdrd.cli.output import JSON_ANSWER, print_table
+from vdrd.cli.policy import POLICY_NAMES, add_policy_arguments
 from vdrd.cli.storage_access import ID_DIGITS, add_storage_arguments, open_storage
 from vdrd.model.errors import ExitCode, NotFound
 from vdrd.model.locks import text_of
@@ -26,23 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only tell what would go")
 
 
-def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
-    """The rules of a policy; a point stays as long as any of them wants it."""
-    for name, text in (
-        ("--keep-last", "the newest N points"),
-        ("--keep-days", "points younger than N days"),
-        ("--keep-weekly", "the newest point of each of the last N ISO weeks that have one"),
-        ("--keep-monthly", "the same by months"),
-        ("--keep-yearly", "the same by years"),
-    ):
-        parser.add_argument(name, metavar="N", type=int, help=f"keep {text}")
-
-
 def run(args: argparse.Namespace) -> int:
     """Decide, remove, tell what stayed and why."""
-    policy = RetentionPolicy(
-        args.keep_last, args.keep_days, args.keep_weekly, args.keep_monthly, args.keep_yearly
-    )
+    policy = RetentionPolicy(**{name: getattr(args, name) for name in POLICY_NAMES})
     with open_storage(args, writable=True) as storage:
         times = {point.point_id: point.time for point in storage.points(args.object)}
         if not times:

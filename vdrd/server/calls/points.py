@@ -12,6 +12,7 @@ from schemas.api.points import (
     PointGet,
     PointInfo,
     PointList,
+    PointLock,
     PointPage,
     PointRead,
     PointVerify,
@@ -21,6 +22,8 @@ from schemas.api.words import ObjectKind, RunKind
 from schemas.control import (
     ListingAnswer,
     PointBrowseAsk,
+    PointLockAnswer,
+    PointLockAsk,
     PointPart,
     PointReadAsk,
     PointsForget,
@@ -39,6 +42,7 @@ from vdrd.server.services import Services
 _BROWSE_SECONDS = 70.0
 """A volume's reader takes at most 60 for one answer."""
 _FORGET_SECONDS = 120.0
+_LOCK_SECONDS = 60.0
 
 
 async def list_points(services: Services, caller: Caller, request: PointList) -> PointPage:
@@ -127,6 +131,24 @@ async def forget(services: Services, storage_id: str, point_ids: list[str]) -> l
     return answer.point_ids
 
 
+async def lock_point(services: Services, _caller: Caller, request: PointLock) -> PointInfo:
+    """Have the node lock or hold a point, by the storage's own time, and note it."""
+    if request.until is None and request.is_held is None:
+        raise BadArgument(field="until", reason="say until when, or whether it is held")
+    point = await services.catalog.read(points.get, request.id)
+    storage = await services.catalog.read(storages.get, point.storage_id)
+    answer = await services.peers.ask(
+        storage.node_id,
+        f"node {storage.node_name}",
+        PointLockAsk(storage_id=storage.id, point_id=point.id, until=request.until, is_held=request.is_held),
+        PointLockAnswer,
+        _LOCK_SECONDS,
+    )
+    await services.catalog.write(points.note_lock, storage.id, answer.point)
+    services.feed.publish("point", point.id)
+    return await services.catalog.read(points.get, point.id)
+
+
 async def start_restore(services: Services, caller: Caller, request: RestoreStart) -> RunsStarted:
     """Queue a run that brings a point back."""
     run_id, batch_id = new_id(), new_id()
@@ -180,5 +202,6 @@ HANDLERS = {
     "point.read": read_point,
     "point.verify": verify_point,
     "point.forget": forget_points,
+    "point.lock": lock_point,
     "restore.start": start_restore,
 }
