@@ -17,7 +17,8 @@ Who asks whom:
     server -> node          RunPrepare -> RunPrepared, RunDial -> Ack, RunCancel -> Ack,
                             RunRelease -> Ack,
                             StorageOpen -> StorageAnswer, StorageClose -> Ack,
-                            StorageMeasure -> StorageMeasured, PointBrowseAsk -> ListingAnswer,
+                            StorageMeasure -> StorageMeasured,
+                            StorageKeyRotate -> StorageKeyInForce, PointBrowseAsk -> ListingAnswer,
                             PointReadAsk -> PointPart,
                             PointsForget -> PointsForgotten, PointsRetain -> PointsRetained,
                             PointLockAsk -> PointLockAnswer, PointsAsk -> Ack,
@@ -31,7 +32,7 @@ from typing import Annotated
 from msgspec import Meta, field
 
 from schemas.api.hosts import DiskInfo, FileEntry
-from schemas.api.storages import StorageStatisticsReply
+from schemas.api.storages import StorageKeyRotated, StorageStatisticsReply
 from schemas.api.values import Count, Message, Time
 from schemas.api.words import BackupType, Encryption, LogLevel, ObjectKind, RunKind, RunState
 
@@ -459,6 +460,20 @@ class StorageMeasured(Message, frozen=True, kw_only=True, tag_field="t", tag="st
     statistics: StorageStatisticsReply
 
 
+class StorageKeyRotate(Message, frozen=True, kw_only=True, tag_field="t", tag="storage-key-rotate"):
+    """To the node: add a root key to a storage, under the secret in its key file. Slots that are not dropped
+    and that this secret does not open are a reason to refuse."""
+
+    storage_id: str
+    drop_slots: list[str] = field(default_factory=list)
+
+
+class StorageKeyInForce(Message, frozen=True, kw_only=True, tag_field="t", tag="storage-key-in-force"):
+    """The key was rotated."""
+
+    rotated: StorageKeyRotated
+
+
 class PointsForget(Message, frozen=True, kw_only=True, tag_field="t", tag="points-forget"):
     """To the node: drop these points. One that is not there counts as forgotten."""
 
@@ -559,6 +574,7 @@ ToNode = (
     | StorageOpen
     | StorageClose
     | StorageMeasure
+    | StorageKeyRotate
     | PointBrowseAsk
     | PointReadAsk
     | PointsForget
@@ -580,6 +596,7 @@ Answers = (
     | PointPart
     | StorageAnswer
     | StorageMeasured
+    | StorageKeyInForce
     | PointsForgotten
     | PointsRetained
     | PointLockAnswer

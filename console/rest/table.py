@@ -47,6 +47,7 @@ ENDPOINTS = (
     Endpoint("storage.statistics", "GET", "/storages/{id}/statistics", "storages"),
     Endpoint("storage.verify", "POST", "/storages/{id}/verify", "storages", 202),
     Endpoint("storage.collect", "POST", "/storages/{id}/collect", "storages", 202),
+    Endpoint("storage.rotate_key", "POST", "/storages/{id}/rotate-key", "storages"),
     Endpoint("job.list", "GET", "/jobs", "jobs"),
     Endpoint("job.create", "POST", "/jobs", "jobs", 201),
     Endpoint("job.get", "GET", "/jobs/{id}", "jobs"),

@@ -113,8 +113,10 @@ from schemas.api.storages import StorageCreate as StorageCreate
 from schemas.api.storages import StorageDetach as StorageDetach
 from schemas.api.storages import StorageGet as StorageGet
 from schemas.api.storages import StorageInfo as StorageInfo
+from schemas.api.storages import StorageKeyRotated as StorageKeyRotated
 from schemas.api.storages import StorageList as StorageList
 from schemas.api.storages import StoragePage as StoragePage
+from schemas.api.storages import StorageRotateKey as StorageRotateKey
 from schemas.api.storages import StorageStatistics as StorageStatistics
 from schemas.api.storages import StorageStatisticsReply as StorageStatisticsReply
 from schemas.api.storages import StorageVerify as StorageVerify

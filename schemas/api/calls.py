@@ -127,6 +127,13 @@ CALLS: dict[str, CallType] = {
             "storage.verify", storages.StorageVerify, jobs.RunsStarted, _P.JOBS_RUN, "Verifies a storage"
         ),
         _change(
+            "storage.rotate_key",
+            storages.StorageRotateKey,
+            storages.StorageKeyRotated,
+            _P.STORAGES_MANAGE,
+            "Rotates a storage's root key",
+        ),
+        _change(
             "storage.collect",
             storages.StorageCollect,
             jobs.RunsStarted,

@@ -7,6 +7,8 @@ from msgspec import Meta
 from schemas.api.values import ById, Id, Message, Name, Page, PageRequest, PathText, Time
 from schemas.api.words import Encryption
 
+SlotId = Annotated[str, Meta(pattern="^[0-9a-f]{8}$")]
+
 
 class StorageInfo(Message, frozen=True, kw_only=True):
     """A place where points live."""
@@ -88,6 +90,23 @@ class StorageVerify(ById, frozen=True, kw_only=True):
     """Starts a run that verifies every point of a storage."""
 
     read_data: bool = False
+
+
+class StorageRotateKey(ById, frozen=True, kw_only=True):
+    """Seals what is written from now on under a new root key. The node has the secret of one slot, its key
+    file; every other slot must be named in `drop_slots`, or it is refused and nothing changes."""
+
+    drop_slots: Annotated[list[SlotId], Meta(max_length=256)] = []
+
+
+class StorageKeyRotated(Message, frozen=True, kw_only=True):
+    """The new key is in force."""
+
+    epoch_count: int
+    """How many root keys the storage has now."""
+    slots: list[SlotId]
+    """Slots that open it."""
+    dropped_slots: list[SlotId]
 
 
 class StorageCollect(ById, frozen=True, kw_only=True):

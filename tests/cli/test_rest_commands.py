@@ -70,6 +70,15 @@ def test_login_keeps_session_for_its_owner_only_and_logout_removes_it(logged_in:
     assert err == "vdr: the session has ended. log in again\n"
 
 
+def test_key_of_a_storage_is_rotated(logged_in: Shell) -> None:
+    answer = logged_in.ok("storage", "rotate-key", "main", "--drop", "00c0ffee")
+    assert answer == {"epoch_count": 2, "slots": ["0badcafe"], "dropped_slots": ["00c0ffee"]}
+    code, out, _ = logged_in.run("storage", "rotate-key", "main")
+    assert code == ExitCode.DONE
+    assert "key epoch 1 of storage main is in force; slots: 0badcafe" in out
+    assert logged_in.run("storage", "rotate-key", "main", "--drop", "not a slot")[0] == ExitCode.USAGE
+
+
 def test_login_by_fingerprint_insists_on_that_authority(shell: Shell) -> None:
     assert shell.run("login", shell.site.address, "--fingerprint", shell.site.fingerprint)[0] == ExitCode.DONE
     code, _, err = shell.run("login", shell.site.address, "--fingerprint", "00" * 32)

@@ -299,6 +299,10 @@ class FakeServer(FakeAlerts):
     def on_storage_verify(self, request: api.StorageVerify, _: str) -> api.RunsStarted:
         return self._started(self.add_run(api.RunKind.VERIFY, storage=self.storages[request.id]))
 
+    def on_storage_rotate_key(self, request: api.StorageRotateKey, _: str) -> api.StorageKeyRotated:
+        _one(self.storages, request.id, "storage")
+        return api.StorageKeyRotated(epoch_count=2, slots=["0badcafe"], dropped_slots=request.drop_slots)
+
     def on_storage_collect(self, request: api.StorageCollect, _: str) -> api.RunsStarted:
         return self._started(self.add_run(api.RunKind.COLLECT, storage=self.storages[request.id]))
 

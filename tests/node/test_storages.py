@@ -4,9 +4,12 @@ from pathlib import Path
 import pytest
 
 from schemas.api import Encryption
-from schemas.control import StorageAssigned, StorageOpen
+from schemas.control import StorageAssigned, StorageKeyRotate, StorageOpen
 from vdrd.model.errors import BadInput, Conflict, NotFound, StorageNotFound, TargetRefused, WrongKey
+from vdrd.model.storage import KeyMaterial
 from vdrd.node.storages import StorageKeeper
+from vdrd.store.directory import StorageDirectory
+from vdrd.store.slots import KeySlots
 
 
 @pytest.fixture
@@ -35,6 +38,22 @@ def test_open_makes_an_encrypted_storage_with_a_key_only_root_reads(
     assert (answer.storage.encryption, answer.storage.is_online) == (Encryption.AES_256_GCM, True)
     assert answer.storage.capacity_bytes >= answer.storage.free_bytes > 0
     assert keeper.open_ids() == ["one"]
+
+
+def test_key_of_an_open_storage_is_rotated_with_its_key_file(keeper: StorageKeeper, tmp_path: Path) -> None:
+    answer = keeper.open(wanted(tmp_path / "s"))
+    slots = KeySlots(StorageDirectory(tmp_path / "s"))
+    assert answer.key_file is not None
+    key = KeyMaterial(Path(answer.key_file).read_bytes())
+    recovery, _ = slots.add_recovery(key)
+    with pytest.raises(Conflict, match=recovery):
+        keeper.rotate_key(StorageKeyRotate(storage_id="one"))
+    rotated = keeper.rotate_key(StorageKeyRotate(storage_id="one", drop_slots=[recovery]))
+    assert (rotated.epoch_count, rotated.dropped_slots) == (2, [recovery])
+    assert rotated.slots == list(slots.read()[0])
+    assert keeper.storage("one").keyring.epoch == 1
+    keeper.drop("one")
+    assert keeper.open(wanted(tmp_path / "s", create=False, key_file=answer.key_file)).storage.is_online
 
 
 def test_open_in_a_directory_that_is_not_empty_is_refused_and_leaves_nothing(

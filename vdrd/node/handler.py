@@ -24,6 +24,8 @@ from schemas.control import (
     RunPrepare,
     RunRelease,
     StorageClose,
+    StorageKeyInForce,
+    StorageKeyRotate,
     StorageMeasure,
     StorageMeasured,
     StorageOpen,
@@ -103,6 +105,9 @@ class NodeHandler:
             case StorageMeasure():
                 statistics = await trio.to_thread.run_sync(self._keeper.measure, message.storage_id)
                 return StorageMeasured(statistics=statistics)
+            case StorageKeyRotate():
+                rotated = await trio.to_thread.run_sync(self._keeper.rotate_key, message)
+                return StorageKeyInForce(rotated=rotated)
             case PointsForget():
                 gone = await trio.to_thread.run_sync(self._forget, message)
                 return PointsForgotten(point_ids=gone)

@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.api.storages import StorageStatisticsReply
+from schemas.api.storages import StorageKeyRotated, StorageStatisticsReply
 from schemas.api.words import BackupType as BackupTypeWord
 from schemas.api.words import Encryption, ObjectKind
 from schemas.control import (
@@ -22,6 +22,7 @@ from schemas.control import (
     StorageAnnounced,
     StorageAnswer,
     StorageAssigned,
+    StorageKeyRotate,
     StorageOpen,
 )
 from vdrd.model import storage as model
@@ -204,6 +205,20 @@ class StorageKeeper:
                 self._held[wanted.storage_id] = held
             log.info("storage opened storage=%s path=%s", held.storage_id, path)
             return StorageAnswer(storage=_announced(held), key_file=str(key_file) if key_file else None)
+
+    def rotate_key(self, wanted: StorageKeyRotate) -> StorageKeyRotated:
+        """Seal what is written from now on under a new root key, beside runs. Raises as
+        `Storage.rotate_key`."""
+        with self._changing:
+            storage = self.storage(wanted.storage_id)
+            with self._lock:
+                key = read_key(self._held[wanted.storage_id].key_file)
+            rotation = storage.rotate_key([] if key is None else [key], drop=wanted.drop_slots)
+            epoch_count = rotation.unlocked.header.epoch_count
+            log.info("storage key rotated storage=%s epoch=%d", wanted.storage_id, epoch_count - 1)
+            return StorageKeyRotated(
+                epoch_count=epoch_count, slots=list(rotation.slots), dropped_slots=list(rotation.dropped)
+            )
 
     def drop(self, storage_id: str) -> None:
         """Close a storage and hold it no more. One that is not held is fine."""

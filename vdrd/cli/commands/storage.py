@@ -9,7 +9,7 @@ from vdrd.cli.watch import add_wait, started
 from vdrd.model.errors import ExitCode
 
 NAME = "storage"
-HELP = "list, make, verify and detach storages"
+HELP = "list, make, verify and detach storages, rotate their keys"
 
 run = run_act
 
@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("storage", metavar="STORAGE")
     verify.add_argument("--read-data", action="store_true", help="read all data back, not only what names it")
     add_wait(verify)
+    rotate = acts.add("rotate-key", _rotate_key, "seal what is written from now on under a new root key")
+    rotate.add_argument("storage", metavar="STORAGE")
+    rotate.add_argument(
+        "--drop", metavar="SLOT", action="append", default=[], help="key slot that shall not open it any more"
+    )
     collect = acts.add("collect", _collect, "free what no point uses")
     collect.add_argument("storage", metavar="STORAGE")
     add_wait(collect)
@@ -80,6 +85,15 @@ def _detach(rest: Rest, args: argparse.Namespace) -> int:
 def _verify(rest: Rest, args: argparse.Namespace) -> int:
     storage = rest.find("storage", args.storage)
     return started(rest, args, rest.post(f"/storages/{storage['id']}/verify", read_data=args.read_data))
+
+
+def _rotate_key(rest: Rest, args: argparse.Namespace) -> int:
+    storage = rest.find("storage", args.storage)
+    rotated = rest.post(f"/storages/{storage['id']}/rotate-key", drop_slots=args.drop)
+    epoch = rotated["epoch_count"] - 1
+    slots = ", ".join(rotated["slots"])
+    print_row(args, rotated, f"key epoch {epoch} of storage {storage['name']} is in force; slots: {slots}")
+    return ExitCode.DONE
 
 
 def _collect(rest: Rest, args: argparse.Namespace) -> int:

@@ -7,8 +7,10 @@ from schemas.api.storages import (
     StorageDetach,
     StorageGet,
     StorageInfo,
+    StorageKeyRotated,
     StorageList,
     StoragePage,
+    StorageRotateKey,
     StorageStatistics,
     StorageStatisticsReply,
     StorageVerify,
@@ -20,6 +22,8 @@ from schemas.control import (
     PointsAsk,
     StorageAnswer,
     StorageClose,
+    StorageKeyInForce,
+    StorageKeyRotate,
     StorageMeasure,
     StorageMeasured,
     StorageOpen,
@@ -119,6 +123,18 @@ async def measure_storage(
     return answer.statistics
 
 
+async def rotate_storage_key(
+    services: Services, _caller: Caller, request: StorageRotateKey
+) -> StorageKeyRotated:
+    """Have the node do it: the keys never leave it."""
+    storage = await services.catalog.read(storages.get, request.id)
+    ask = StorageKeyRotate(storage_id=request.id, drop_slots=request.drop_slots)
+    answer = await services.peers.ask(
+        storage.node_id, f"node {storage.node_name}", ask, StorageKeyInForce, _OPEN_SECONDS
+    )
+    return answer.rotated
+
+
 async def verify_storage(services: Services, caller: Caller, request: StorageVerify) -> RunsStarted:
     """Queue a run that verifies every point."""
     return await start_solo(services, caller, RunKind.VERIFY, request.id, read_data=request.read_data)
@@ -136,5 +152,6 @@ HANDLERS = {
     "storage.detach": detach_storage,
     "storage.statistics": measure_storage,
     "storage.verify": verify_storage,
+    "storage.rotate_key": rotate_storage_key,
     "storage.collect": collect_storage,
 }
