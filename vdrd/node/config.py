@@ -45,5 +45,13 @@ class NodeConfig:
     """Most that is kept of what is written to one export. 0: until the file system is full, because only the
     administrator knows how much a machine will write."""
 
+    collect_window: str = "00:00-24:00"
+    """When space that points left may be freed, by this machine's clock; it may go past midnight. All day: it
+    is done beside backups, slowly."""
+
+    collect_bytes_per_second: int = 64 << 20
+    """Bytes a second that freeing space may read and write. 0: no limit. A fraction of what a disk does, so
+    that backups and restores go before."""
+
     log_level: str = "info"
     """Least level written to the log: debug, info, warning or error."""

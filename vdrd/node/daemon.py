@@ -40,6 +40,7 @@ from vdrd.node.handler import NodeHandler
 from vdrd.node.looks import PointLooks
 from vdrd.node.runs import NodeRuns
 from vdrd.node.storages import StorageKeeper, record_of
+from vdrd.node.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 SOFTWARE = f"vdr-node {__version__}"
@@ -80,11 +81,13 @@ class Node:
             on_ended=lambda ended: nursery.start_soon(self._deliver, ended),
         )
         self.looks = PointLooks()
+        self.upkeep = Upkeep(self.keeper, config)
         self.handler = NodeHandler(
             self.keeper,
             self.runs,
             self.exports,
             self.looks,
+            self.upkeep,
             announce=lambda storage_id: nursery.start_soon(self._scan_again, storage_id),
             revoke=self._revoke,
         )
@@ -257,6 +260,7 @@ async def serve(
             node = Node(config, nursery)
             addresses = [Address.parse(text, NODE_PORT) for text in config.listen]
             real = await nursery.start(node.listener.serve, addresses)
+            nursery.start_soon(node.upkeep.run)
             announced = Address.parse(config.announce, NODE_PORT) if config.announce else real[0]
             node.runs.data_address = str(announced)
             node.runs.fingerprint = node.credentials.identity().fingerprint

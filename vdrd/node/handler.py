@@ -39,6 +39,7 @@ from vdrd.node.listing import browse, read_part
 from vdrd.node.looks import PointLooks
 from vdrd.node.runs import NodeRuns
 from vdrd.node.storages import StorageKeeper
+from vdrd.node.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class NodeHandler:
         runs: NodeRuns,
         exports: NodeExports,
         looks: PointLooks,
+        upkeep: Upkeep,
         *,
         announce: Callable[[str], None],
         revoke: Callable[[str], None],
@@ -62,6 +64,7 @@ class NodeHandler:
         self._runs = runs
         self._exports = exports
         self._looks = looks
+        self._upkeep = upkeep
         self._announce = announce
         self._revoke = revoke
 
@@ -97,7 +100,7 @@ class NodeHandler:
             case StorageOpen():
                 return await trio.to_thread.run_sync(self._keeper.open, message)
             case StorageClose():
-                users = (self._runs, self._exports, self._looks)
+                users = (self._runs, self._exports, self._looks, self._upkeep)
                 if any(user.is_used(message.storage_id) for user in users):
                     raise Conflict(what="the storage is in use", remedy="end its runs and exports first")
                 await trio.to_thread.run_sync(self._looks.close_storage, message.storage_id)
@@ -110,9 +113,13 @@ class NodeHandler:
                 return StorageKeyInForce(rotated=rotated)
             case PointsForget():
                 gone = await trio.to_thread.run_sync(self._forget, message)
+                self._upkeep.note_removed(message.storage_id)
                 return PointsForgotten(point_ids=gone)
             case PointsRetain():
-                return await trio.to_thread.run_sync(self._keeper.retain, message)
+                answer = await trio.to_thread.run_sync(self._keeper.retain, message)
+                if answer.forgotten_ids:
+                    self._upkeep.note_removed(message.storage_id)
+                return answer
             case PointLockAsk():
                 return await trio.to_thread.run_sync(self._keeper.lock, message)
             case PointsAsk():
