@@ -54,8 +54,9 @@ TARGETS = [
     Target("repeats", "full_stored_mib", "restic", 0.65),
     Target("repeats", "full_seconds", "restic", 1 / 4),
 ]
-PEAK_MIB = 200
-VERIFY_GB_PER_SECOND = 1.5
+AT_MOST = {"mapped_seconds": 0.5, "peak_mib": 200.0}
+AT_LEAST = {"verify_gb_per_second": 1.5}
+"""Figures to reach that are no ratio."""
 
 FIGURES = [
     "full_seconds",
@@ -64,6 +65,7 @@ FIGURES = [
     "increment_seconds",
     "increment_cpu_seconds",
     "increment_stored_mib",
+    "mapped_seconds",
     "restore_seconds",
     "restore_cpu_seconds",
     "verify_gb_per_second",
@@ -92,6 +94,7 @@ def measure_tool(
         "full_cpu_seconds": full.cpu_seconds,
         "full_stored_mib": (full_bytes - empty_bytes) / MIB,
     }
+    is_undone = False
     if change is not None:
         change.make()
     try:
@@ -115,12 +118,32 @@ def measure_tool(
                 measure.stored_bytes(tool.repository) / verify.wall_seconds / 1e9
             )
             costs.append(verify)
-    finally:
         if change is not None:
+            change.undo()
+            is_undone = True
+        if isinstance(change, generate.ImageChange):
+            mapped = _measure_mapped(tool, change, waste)
+            if mapped is not None:
+                figures["mapped_seconds"] = mapped.wall_seconds
+                costs.append(mapped)
+    finally:
+        if change is not None and not is_undone:
             change.undo()
         shutil.rmtree(tool.place)
     figures["peak_mib"] = max(cost.peak_bytes for cost in costs) / MIB
     return figures
+
+
+def _measure_mapped(tool: Tool, change: generate.ImageChange, waste: Path) -> measure.Cost | None:
+    """What the change back costs when it is told; a wrong result ends the benchmark."""
+    measure.warm(tool.source)
+    mapped = tool.backup_changed(change.ranges())
+    if mapped is not None:
+        tool.restore()
+        if not same_content(tool.source, tool.restored()):
+            raise measure.CommandFailed(f"{tool.name} restored something else than {tool.source}")
+        tool.target.rename(waste.with_name(waste.name + "-mapped"))
+    return mapped
 
 
 def change_of(kind: str, source: Path, seed: int) -> generate.ImageChange | generate.TreeChange | None:
@@ -162,13 +185,13 @@ def verdicts(medians: Medians) -> str:
             f"| {ratio:.3f} | {target.factor:.3f} | {verdict} |"
         )
     for kind, rows in medians.items():
-        if "vdr" not in rows:
-            continue
-        peak, speed = rows["vdr"]["peak_mib"], rows["vdr"].get("verify_gb_per_second", 0.0)
-        verdict = "reached" if peak <= PEAK_MIB else "missed"
-        lines.append(f"| {kind} | peak_mib | {peak:.0f} | | | {PEAK_MIB} | {verdict} |")
-        verdict = "reached" if speed >= VERIFY_GB_PER_SECOND else "missed"
-        lines.append(f"| {kind} | verify GB/s | {speed:.2f} | | | {VERIFY_GB_PER_SECOND} | {verdict} |")
+        ours = rows.get("vdr", {})
+        for figure, wanted in (AT_MOST | AT_LEAST).items():
+            if figure not in ours:
+                continue
+            is_reached = ours[figure] <= wanted if figure in AT_MOST else ours[figure] >= wanted
+            verdict = "reached" if is_reached else "missed"
+            lines.append(f"| {kind} | {figure} | {ours[figure]:.2f} | | | {wanted:g} | {verdict} |")
     return "\n".join(lines) + "\n"
 
 
@@ -212,6 +235,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     machine = measure.machine(RESULTS)
+    measure.compile_bytecode()
     found = measure_all(arguments)
     medians: Medians = {
         kind: {

@@ -89,6 +89,16 @@ class ImageChange:
         """Bring the image to its changed state."""
         self._write(self.after)
 
+    def ranges(self) -> list[tuple[int, int]]:
+        """The blocks as (offset, length), neighbours joined."""
+        found: list[tuple[int, int]] = []
+        for offset in map(int, self.offsets):
+            if found and sum(found[-1]) == offset:
+                found[-1] = (found[-1][0], found[-1][1] + BLOCK_BYTES)
+            else:
+                found.append((offset, BLOCK_BYTES))
+        return found
+
     def undo(self) -> None:
         """Bring the image back."""
         self._write(self.before)

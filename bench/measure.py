@@ -1,5 +1,6 @@
 """Run a command and say what it cost; describe the machine it ran on."""
 
+import compileall
 import json
 import os
 import platform
@@ -26,6 +27,13 @@ class Cost:
 
 class CommandFailed(Exception):
     """A measured command ended with an error: its figure would mean nothing."""
+
+
+def compile_bytecode() -> None:
+    """Compile the modules of this checkout, as an installation does: a start then reads bytecode, not
+    source."""
+    for package in ("native", "schemas", "vdrd", "fuse_nfs"):
+        compileall.compile_dir(HERE.parent / package, quiet=2)
 
 
 def run(command: list[str | Path], *, environment: dict[str, str], directory: Path) -> Cost:

@@ -47,6 +47,10 @@ class Tool:
         """Read and check everything stored, where that is to be compared."""
         return None
 
+    def backup_changed(self, ranges: list[tuple[int, int]]) -> Cost | None:
+        """Back up again, told which (offset, length) have changed, where the tool takes such a list."""
+        return None
+
     def run(self, *command: str | Path, directory: Path | None = None) -> Cost:
         return measure.run(list(command), environment=self.environment, directory=directory or self.place)
 
@@ -61,8 +65,16 @@ class Vdr(Tool):
         self.run(VDR, "store", "init", self.repository, "--encryption", "aes-256-gcm")
 
     def backup(self) -> Cost:
+        return self.run(*self._backup_words())
+
+    def backup_changed(self, ranges: list[tuple[int, int]]) -> Cost | None:
+        listed = self.place / "changed.json"
+        listed.write_text(json.dumps(ranges))
+        return self.run(*self._backup_words(), "--changed-blocks", listed)
+
+    def _backup_words(self) -> list[str | Path]:
         what = "disk" if self.kind == "image" else "files"
-        return self.run(VDR, "store", "backup", self.repository, what, self._path(), "--object", "bench")
+        return [VDR, "store", "backup", self.repository, what, self._path(), "--object", "bench"]
 
     def restore(self) -> Cost:
         points = subprocess.run(
