@@ -126,6 +126,10 @@ def _back_up_disk(
         changed = None
         hint.notes.append("a newer point is damaged, so the whole disk was read and compared")
     if changed is not None and parent is not None and storage.lacking(parent):
+        # Only what is read can be stored again.
+        changed = None
+        hint.notes.append("the storage has lost chunks of the point before, so the whole disk was read")
+    if changed is not None and parent is not None and storage.lacking(parent):
         changed = None
         hint.notes.append("the last point is damaged, so the whole disk was read and compared")
     return backup_disk(
