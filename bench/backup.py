@@ -185,13 +185,14 @@ def verdicts(medians: Medians) -> str:
             f"| {ratio:.3f} | {target.factor:.3f} | {verdict} |"
         )
     for kind, rows in medians.items():
-        ours = rows.get("vdr", {})
+        reached = rows.get("vdr", {})
         for figure, wanted in (AT_MOST | AT_LEAST).items():
-            if figure not in ours:
+            if figure not in reached:
                 continue
-            is_reached = ours[figure] <= wanted if figure in AT_MOST else ours[figure] >= wanted
+            value = reached[figure]
+            is_reached = value <= wanted if figure in AT_MOST else value >= wanted
             verdict = "reached" if is_reached else "missed"
-            lines.append(f"| {kind} | {figure} | {ours[figure]:.2f} | | | {wanted:g} | {verdict} |")
+            lines.append(f"| {kind} | {figure} | {value:.2f} | | | {wanted:g} | {verdict} |")
     return "\n".join(lines) + "\n"
 
 

@@ -3,9 +3,9 @@
     python bench/chain.py [--points N] [--disk-gib G] [--work DIRECTORY]
 
 A sparse disk of 1 TiB gets a full point and then increments of scattered blocks, through the same calls that
-a node makes: once with 10 points and once with 1,000. Measured on each: expiring the oldest point, and opening
-points anywhere in the chain, the first block read included. Then half of the points of a busier disk are
-forgotten and collected while another backup runs: the longest that any of its calls waited, and how many
+a node makes: once with 10 points and once with 1,000. Measured on each: expiring the oldest point, and
+opening points anywhere in the chain, the first block read included. Then half of the points of a busier disk
+are forgotten and collected while another backup runs: the longest that any of its calls waited, and how many
 bytes were moved for those freed.
 """
 

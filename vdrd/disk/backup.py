@@ -168,6 +168,7 @@ class _DiskBackup:
         self._map = MapWriter(sink, source.size_bytes, BLOCK_BYTES, parent)
         self._lock = threading.Lock()
         self._leaves = self._leaf_ranges()
+        self._under_way: set[int] = set()
         self.counts = counts
 
     def run(self) -> DiskRoot:
@@ -195,9 +196,15 @@ class _DiskBackup:
                 self._cancel.check()
                 with self._lock:
                     leaf = next(self._leaves, None)
-                if leaf is None:
-                    return
+                    if leaf is None:
+                        return
+                    self._under_way.add(leaf[0])
                 self._back_up_leaf(worker, *leaf)
+                with self._lock:
+                    self._under_way.discard(leaf[0])
+                    # Leaves are taken in order.
+                    first = min(self._under_way, default=leaf[0] + 1)
+                self._map.advance(first)
         except BaseException:
             stop.set()
             raise

@@ -103,7 +103,8 @@ class MapReader:
 
 
 class MapWriter:
-    """Collects finished leaves, then writes the nodes above them. Thread-safe."""
+    """Takes finished leaves and writes the nodes above them as soon as they are complete: what waits is one
+    open node a level, however large the disk. Thread-safe."""
 
     def __init__(self, sink: ChunkSink, size_bytes: int, block_bytes: int, parent: MapReader | None) -> None:
         self._sink = sink
@@ -113,32 +114,54 @@ class MapWriter:
         self._parent = parent
         self._key = sink.keys.id_keys[ChunkKind.MAP_NODE]
         self._lock = threading.Lock()
-        self._changed: dict[int, bytes | None] = {}
+        self._climbing = threading.Lock()
+        self._waiting: list[dict[int, dict[int, bytes | None]]] = [{} for _ in range(self._levels + 1)]
+        """By level and number of the node above: its new children."""
+        self._root_id = parent.root.root_id if parent else None
         self.new_bytes = 0
         self.stored_bytes = 0
 
     def put_leaf(self, index: int, node: Node) -> None:
         """A leaf is complete: all its data chunks have been put."""
         leaf_id = self._put(1, node)
-        with self._lock:
-            if leaf_id is not None or self._parent is not None:
-                self._changed[index] = leaf_id
+        if leaf_id is not None or self._parent is not None:
+            self._add(1, index, leaf_id)
+
+    def advance(self, leaf: int) -> None:
+        """No leaf before this one is still to come."""
+        # Whoever holds this is at it already, and what it passes over waits for the next call.
+        if self._climbing.acquire(blocking=False):
+            try:
+                self._climb(leaf)
+            finally:
+                self._climbing.release()
 
     def finish(self) -> DiskRoot:
-        """Write the upper levels."""
-        changed = self._changed
+        """Write what is open."""
+        with self._climbing:
+            self._climb(FANOUT**self._levels)
+        return DiskRoot(self._root_id, self._levels, self._size_bytes, self._block_bytes)
+
+    def _climb(self, leaf: int) -> None:
+        """Write the nodes that lie wholly before a leaf, from the lowest level up."""
         for level in range(2, self._levels + 1):
-            above: dict[int, Node] = {}
-            for index, child_id in changed.items():
-                node = above.get(index // FANOUT)
-                if node is None:
-                    node = self._parent.node(level, index // FANOUT) if self._parent else Node()
-                    above[index // FANOUT] = node
-                node.put(index % FANOUT, child_id)
-            changed = {index: self._put(level, node) for index, node in above.items()}
-        untouched = self._parent.root.root_id if self._parent else None
-        root_id = changed.get(0, untouched)
-        return DiskRoot(root_id, self._levels, self._size_bytes, self._block_bytes)
+            with self._lock:
+                waiting = self._waiting[level]
+                complete = [index for index in waiting if (index + 1) * FANOUT ** (level - 1) <= leaf]
+                taken = {index: waiting.pop(index) for index in complete}
+            for index, children in taken.items():
+                node = self._parent.node(level, index) if self._parent else Node()
+                for child, child_id in children.items():
+                    node.put(child, child_id)
+                self._add(level, index, self._put(level, node))
+
+    def _add(self, level: int, index: int, node_id: bytes | None) -> None:
+        with self._lock:
+            if level == self._levels:
+                self._root_id = node_id
+            else:
+                above = self._waiting[level + 1].setdefault(index // FANOUT, {})
+                above[index % FANOUT] = node_id
 
     def _put(self, level: int, node: Node) -> bytes | None:
         data = diskmap.node_encode(level, node.ids, node.absent)
