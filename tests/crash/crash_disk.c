@@ -19,10 +19,12 @@
 #include <fcntl.h>
 #include <fuse.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -32,7 +34,7 @@ typedef enum {
     READ, OPEN,
 } call_kind;
 
-static const char letters[] = " mcwtsdruxkparo";
+static const char letters[] = " mcwtsdruxkpaRo";
 
 typedef struct {
     uint32_t kind;
@@ -386,6 +388,7 @@ int main(int count, char **words)
 {
     if (count != 4)
         return 2;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     umask(0);
     backing_fd = open(words[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     log_fd = open(words[2], O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);

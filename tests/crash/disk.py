@@ -80,8 +80,10 @@ class CrashDisk:
     WRITES = "mcwta"
     """Kinds of calls that a full disk refuses: make directory, create, write, truncate, allocate."""
 
-    def __init__(self, mountpoint: Path, log: Path) -> None:
+    def __init__(self, mountpoint: Path, backing: Path, log: Path) -> None:
         self.path = mountpoint
+        self.backing = backing
+        """The same files, to look at without asking the disk."""
         self._log = log
 
     def mark(self, text: str) -> None:
@@ -128,11 +130,11 @@ def mounted(program: Path, folder: Path) -> Iterator[CrashDisk]:
     try:
         assert server.stdout.readline() == b"mounted\n"
         try:
-            yield CrashDisk(mountpoint, log)
+            yield CrashDisk(mountpoint, backing, log)
         finally:
             subprocess.run(["umount", "--lazy", mountpoint], check=True)
-        assert server.wait(60) == 0
     finally:
+        # Not waited for: it would serve on until the last file of a failed test is closed.
         server.kill()
         server.wait()
         server.stdout.close()

@@ -9,7 +9,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vdrd.model.errors import StorageLocked, StorageUnwritable
@@ -51,8 +51,10 @@ class StorageLock:
             holder = os.pread(fd, _HOLDER_BYTES_MAX, 0).decode(errors="replace").strip()
             os.close(fd)
             raise StorageLocked(path=self._root, holder=holder or "another process") from error
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        # Who holds it is for people. A full disk must not keep anybody from removing points.
+        with suppress(OSError):
+            holder_text = f"process {os.getpid()} on {socket.gethostname()}\n".encode()
+            os.ftruncate(fd, os.pwrite(fd, holder_text, 0))
         return fd
 
     @contextmanager

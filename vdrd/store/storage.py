@@ -20,6 +20,7 @@ from vdrd.model.errors import (
     BadInput,
     Damaged,
     KeyMissing,
+    StorageFull,
     StorageUnwritable,
     TargetRefused,
 )
@@ -96,9 +97,11 @@ class Storage:
         self.damage = DamageBook(directory, keyring, self.index.native, is_writable=writable)
         self.index.damages += self.damage.refresh()
         if writable:
-            self.index.flush()
-            self.index.remove_bad_segments()
-            self.index.merge()
+            # On a full disk the tables of the packs serve. It must not keep anybody from removing points.
+            with suppress(StorageFull):
+                self.index.flush()
+                self.index.remove_bad_segments()
+                self.index.merge()
             self._pool = PackPool(directory, self.index.native, keyring, self.index.pack_sealed)
         self._cache_bytes = cache_bytes
         self._readers: dict[int, ChunkReader] = {}
