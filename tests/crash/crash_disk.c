@@ -365,7 +365,7 @@ static int disk_getxattr(const char *path, const char *name, char *value, size_t
 
 static void *disk_init(struct fuse_conn_info *connection, struct fuse_config *config)
 {
-    (void)connection;
+    connection->want &= ~(unsigned)FUSE_CAP_ASYNC_DIO; /* it makes EIO of a short write */
     config->use_ino = 1;
     config->hard_remove = 1;
     config->nullpath_ok = 1;

@@ -102,6 +102,8 @@ class Storage:
                 self.index.flush()
                 self.index.remove_bad_segments()
                 self.index.merge()
+            # What was found in packs no segment names counts as put just now; no session has begun yet.
+            self.index.native.touch_clear()
             self._pool = PackPool(directory, self.index.native, keyring, self.index.pack_sealed)
         self._cache_bytes = cache_bytes
         self._readers: dict[int, ChunkReader] = {}
