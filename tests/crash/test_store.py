@@ -1,6 +1,7 @@
 """Power loss at any moment of a storage's life: the real program at work on a recorded disk, then what the
 disk may hold at each moment, opened, checked against docs/formats/store.md, and worked with."""
 
+import itertools
 import json
 import random
 import subprocess
@@ -9,18 +10,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.crash.disk import Call, CrashDisk, Kind
 from tests.crash.replay import CUT, LOSSES, NAMES_FIRST, Loss, Replay
 from tests.vdrd.store.conftest import KEY, back_up, disk_bytes, image_bytes
-from vdrd.model.errors import ExitCode, StorageNotFound, VdrError
+from vdrd.model.errors import ExitCode, StorageNotFound, VdrError, WrongKey
 from vdrd.model.points import DiskRoot, FilesRoot, Point
-from vdrd.store import Storage
+from vdrd.store import KeyMaterial, Storage
 
-STATES = 200
-"""Crashes that the default run looks at; all there are with `--long`."""
+SECOND_KEY = KeyMaterial(b"second secret".ljust(32, b"."))
+
+CRASHES_PER_STEP = 6
+"""That the default run looks at; all there are with `--long`."""
 
 Root = DiskRoot | FilesRoot
 
@@ -37,13 +41,32 @@ class Story:
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What is there at the end of a step."""
+
+    points: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+    """Of these, the points under legal hold."""
+    has_storage: bool = False
+    has_second_key: bool = False
+
+    @classmethod
+    def decode(cls, mark: dict[str, Any]) -> "Facts":
+        return cls(
+            frozenset(mark["points"]),
+            frozenset(mark["held"]),
+            has_storage=True,
+            has_second_key=mark["second"],
+        )
+
+
+@dataclass(frozen=True)
 class Expected:
-    """Points that a moment promises, and those that may be there besides."""
+    """A moment lies between two ends of steps: what both say is promised, what one says may be."""
 
     step: str
-    must: frozenset[str]
-    may: frozenset[str]
-    has_storage: bool
+    before: Facts
+    after: Facts
 
 
 class Teller:
@@ -54,30 +77,33 @@ class Teller:
         self.folder = folder
         self.path = disk.path / "storage"
         self.story = Story()
-        self.key_file = folder / "key"
+        self.key_file, self.second = folder / "key", folder / "second"
         self.key_file.write_bytes(KEY.reveal())
+        self.second.write_bytes(SECOND_KEY.reveal())
 
-    def do(self, *words: object) -> None:
+    def do(self, command: str, *words: object) -> None:
         """One run of `vdr store`."""
-        self._mark("begin", " ".join(map(str, words[:1])))
-        command = [Path(sys.executable).with_name("vdr"), "store", words[0], self.path, *words[1:]]
+        self._mark("begin", command)
+        command_line = [Path(sys.executable).with_name("vdr"), "store", *command.split(), self.path, *words]
         done = subprocess.run(
-            [*map(str, command), "--key-file", str(self.key_file)],
+            [*map(str, command_line), "--key-file", str(self.key_file)],
             capture_output=True,
             text=True,
             check=False,
         )
         assert done.returncode == ExitCode.DONE, done.stderr
-        self._mark("end", str(words[0]))
+        self._mark("end", command)
 
     def _mark(self, phase: str, step: str) -> None:
-        points = []
+        facts: dict[str, Any] = {}
         if phase == "end":
-            with Storage.open(self.path, key=KEY) as storage:
+            with Storage.open(self.disk.backing / "storage", key=KEY) as storage:
                 for point in storage.points():
-                    points.append(point.point_id)
                     self._learn(storage, point)
-        self.disk.mark(json.dumps({"phase": phase, "step": step, "points": points}))
+                facts["points"] = [point.point_id for point in storage.points()]
+                facts["held"] = sorted(held(storage))
+            facts["second"] = opens(self.disk.backing / "storage", SECOND_KEY)
+        self.disk.mark(json.dumps({"phase": phase, "step": step, **facts}))
 
     def _learn(self, storage: Storage, point: Point) -> None:
         root = point.draft.root
@@ -105,17 +131,22 @@ def story(module_disk: CrashDisk, tmp_path_factory: pytest.TempPathFactory) -> S
     disk, tree = folder / "disk.raw", folder / "tree"
     teller = Teller(module_disk, folder)
     teller.do("init")
-    content = bytearray(image_bytes(1, 700_000))
+    content = bytearray(image_bytes(1, 500_000))
     disk.write_bytes(content)
     teller.do("backup", "disk", disk, "--object", "disk")
-    make_tree(tree, 1, 40)
+    teller.do("key add", "--new-key-file", teller.second)
+    make_tree(tree, 1, 30)
     teller.do("backup", "files", tree, "--object", "tree")
-    content[100_000:400_000] = image_bytes(2, 300_000)
+    teller.do("lock", *teller.ids("tree"), "--hold")
+    content[100_000:300_000] = image_bytes(2, 200_000)
     disk.write_bytes(content)
+    teller.do("key rotate", "--also-key-file", teller.second)
     teller.do("backup", "disk", disk, "--object", "disk")
-    make_tree(tree, 2, 25)
+    teller.do("lock", *teller.ids("tree"), "--release-hold")
+    make_tree(tree, 2, 20)
     teller.do("backup", "files", tree, "--object", "tree")
-    teller.do("forget", *teller.ids("disk")[:1], *teller.ids("tree")[:1])
+    teller.do("retain", "--object", "disk", "--keep-last", 1)
+    teller.do("forget", *teller.ids("tree")[:1])
     teller.do("collect")
     disk.write_bytes(content + image_bytes(3, 200_000))
     teller.do("backup", "disk", disk, "--object", "disk")
@@ -127,43 +158,54 @@ def story(module_disk: CrashDisk, tmp_path_factory: pytest.TempPathFactory) -> S
 
 def expectations(calls: Sequence[Call]) -> Iterator[Expected]:
     """What each moment promises: before the first call, after it, and so on."""
-    now: frozenset[str] = frozenset()
+    now = Facts()
     marks = [json.loads(call.data) for call in calls if call.kind is Kind.MARK]
-    has_storage = False
-    expected = Expected("", now, now, has_storage)
+    expected = Expected("", now, now)
     yield expected
     for call in calls:
         if call.kind is Kind.MARK:
             mark = marks.pop(0)
             if mark["phase"] == "begin":
-                after = frozenset(marks[0]["points"])
-                expected = Expected(mark["step"], now & after, now | after, has_storage)
+                expected = Expected(mark["step"], now, Facts.decode(marks[0]))
             else:
-                now = frozenset(mark["points"])
-                has_storage = True
-                expected = Expected(f"after {mark['step']}", now, now, has_storage)
+                now = Facts.decode(mark)
+                expected = Expected(f"after {mark['step']}", now, now)
         yield expected
 
 
-def moments(calls: Sequence[Call], count: int | None) -> list[tuple[int, Loss]]:
-    """Crashes to look at: all, or `count` of them, more of them where something becomes durable or changes
-    its name."""
-    every = [(number, loss) for number in range(1, len(calls) + 1) for loss in LOSSES]
-    if count is None:
-        return every
+def held(storage: Storage) -> set[str]:
+    """Points under legal hold."""
+    book = storage.guard.locks()
+    assert not book.damages
+    return {point_id for point_id, lock in book.locks.items() if lock.is_held}
+
+
+def opens(path: Path, key: KeyMaterial) -> bool:
+    try:
+        Storage.open(path, key=key).close()
+    except WrongKey:
+        return False
+    return True
+
+
+def moments(story: Story, per_step: int | None) -> list[tuple[int, Loss]]:
+    """Crashes to look at: all, or so many within each step and two after it, more of them where something
+    becomes durable or changes its name."""
+    calls = story.calls
+    if per_step is None:
+        return [(number, loss) for number in range(1, len(calls) + 1) for loss in LOSSES]
     source = random.Random(20260101)
     turning = {Kind.SYNC, Kind.SYNC_DIRECTORY, Kind.RENAME, Kind.UNLINK, Kind.MARK}
-    weights = [
-        4 if {call.kind for call in calls[number - 1 : number + 1]} & turning else 1 for number, _ in every
-    ]
-    start = next(
-        number for number, call in enumerate(calls) if call.kind is Kind.MARK and b'"end"' in call.data
-    )
-    # The making of a storage is most of the calls and little of the life.
-    weights = [
-        weight if number > start else weight / 20 for weight, (number, _) in zip(weights, every, strict=True)
-    ]
-    return sorted(source.choices(every, weights, k=count), key=lambda moment: moment[0])
+    chosen: list[tuple[int, Loss]] = []
+    steps = itertools.groupby(enumerate(expectations(calls)), key=lambda numbered: id(numbered[1]))
+    for _, group in steps:
+        numbers, expected = zip(*group, strict=True)
+        weights = [
+            4 if {call.kind for call in calls[max(0, n - 1) : n + 1]} & turning else 1 for n in numbers
+        ]
+        count = 2 if expected[0].before is expected[0].after else per_step
+        chosen += [(n, source.choice(LOSSES)) for n in source.choices(numbers, weights, k=count)]
+    return sorted(chosen, key=lambda moment: moment[0])
 
 
 def check(path: Path, expected: Expected, story: Story) -> None:
@@ -171,10 +213,11 @@ def check(path: Path, expected: Expected, story: Story) -> None:
     try:
         storage = Storage.open(path, key=KEY)
     except StorageNotFound:
-        assert not expected.has_storage
+        assert not expected.before.has_storage
         return
     with storage:
         check_points(storage, expected, story)
+    assert opens(path, SECOND_KEY) in (expected.before.has_second_key, expected.after.has_second_key)
     with Storage.open(path, key=KEY, writable=True) as storage:
         assert list(path.joinpath("tmp").iterdir()) == []
         image = path.parent / "new.raw"
@@ -184,9 +227,10 @@ def check(path: Path, expected: Expected, story: Story) -> None:
         storage.forget([point.point_id])
         storage.collect()
         check_points(storage, expected, story)
+        for point_id in held(storage):
+            storage.put_hold(point_id, is_held=False)
         storage.forget(storage.book.names())
         storage.collect()
-        assert storage.verify(read_data=True).damages == []
     left = [one for folder in ("packs", "tmp") for one in path.joinpath(folder).rglob("*") if one.is_file()]
     assert left == []
 
@@ -194,7 +238,9 @@ def check(path: Path, expected: Expected, story: Story) -> None:
 def check_points(storage: Storage, expected: Expected, story: Story) -> None:
     assert storage.verify(read_data=True).damages == []
     found = {point.point_id: point for point in storage.points()}
-    assert expected.must <= found.keys() <= expected.may
+    before, after = expected.before, expected.after
+    assert before.points & after.points <= found.keys() <= before.points | after.points
+    assert before.held & after.held <= held(storage) <= before.held | after.held
     for point_id, point in found.items():
         assert point.draft.root == story.roots[point_id]
         root_id = point.draft.root.root_id
@@ -223,13 +269,15 @@ def look_at(moments_: list[tuple[int, Loss]], story: Story, folder: Path) -> Cou
     return steps
 
 
-@pytest.mark.parametrize("states", [STATES, pytest.param(None, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "per_step", [CRASHES_PER_STEP, pytest.param(None, marks=pytest.mark.long)], ids=["sample", "all"]
+)
 @pytest.mark.timeout(7200)
 def test_storage_after_power_loss_keeps_every_committed_point(
-    story: Story, states: int | None, tiny_filesystem: Callable[[int], Path]
+    story: Story, per_step: int | None, tiny_filesystem: Callable[[int], Path]
 ) -> None:
-    steps = look_at(moments(story.calls, states), story, tiny_filesystem(256))
-    assert {"backup", "after backup", "forget", "collect"} <= steps.keys()
+    steps = look_at(moments(story, per_step), story, tiny_filesystem(256))
+    assert {"backup", "key rotate", "lock", "retain", "forget", "collect"} <= steps.keys()
     print(f"{steps.total()} crashes in {len(story.calls)} calls: {dict(steps)}")
 
 
