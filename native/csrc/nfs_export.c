@@ -146,8 +146,9 @@ int vdr_nfs_exports_remove(vdr_nfs_exports *exports, const uint8_t id[16])
     pthread_rwlock_unlock(&exports->lock);
     if (!found)
         return VDR_E_MISSING;
+    atomic_fetch_or(&found->users, VDR_NFS_EXPORT_REMOVED);
     pthread_mutex_lock(&exports->idle_lock);
-    while (atomic_load(&found->users) > 0)
+    while (atomic_load(&found->users) != VDR_NFS_EXPORT_REMOVED)
         pthread_cond_wait(&exports->idle, &exports->idle_lock);
     pthread_mutex_unlock(&exports->idle_lock);
     export_free(found);
@@ -197,10 +198,11 @@ void vdr_nfs_exports_release(vdr_nfs_exports *exports, vdr_nfs_export *export)
 {
     if (!export)
         return;
-    /* The last user of a removed export wakes the remover. Inside the lock: the export may be gone right after it. */
+    /* The last user of a removed export wakes the remover. The export may be gone right after it is counted down. */
+    if (atomic_fetch_sub(&export->users, 1) != (VDR_NFS_EXPORT_REMOVED | 1))
+        return;
     pthread_mutex_lock(&exports->idle_lock);
-    if (atomic_fetch_sub(&export->users, 1) == 1)
-        pthread_cond_broadcast(&exports->idle);
+    pthread_cond_broadcast(&exports->idle);
     pthread_mutex_unlock(&exports->idle_lock);
 }
 

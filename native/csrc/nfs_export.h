@@ -37,6 +37,8 @@ typedef struct {
 } vdr_nfs_export_spec;
 /* cffi: end */
 
+enum { VDR_NFS_EXPORT_REMOVED = 1 << 30 };
+
 #define VDR_NFS_DISK_NAME "disk.raw"
 
 typedef struct {
@@ -48,7 +50,7 @@ typedef struct {
     uint64_t file_number;        /* even and unique as far as ids are: its directory; + 1: its disk */
     uint8_t write_verifier[8];   /* changes whenever unstable writes may have been lost */
     _Atomic uint64_t modified_ns;
-    atomic_uint users;
+    atomic_uint users;           /* and VDR_NFS_EXPORT_REMOVED */
     unsigned cache_level, scratch_level;  /* percent last told of, by vdr_nfs_exports_watch */
 } vdr_nfs_export;
 

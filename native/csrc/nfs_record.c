@@ -12,6 +12,7 @@ static ssize_t pull(vdr_nfs_record *record, const vdr_nfs_record_source *source,
     do
         got = source->pull(source->context, place, bytes);
     while (got < 0 && errno == EINTR);
+    record->is_drained = got < (ssize_t)bytes;
     if (got > 0)
         record->is_inside = 1;
     else if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -21,16 +22,16 @@ static ssize_t pull(vdr_nfs_record *record, const vdr_nfs_record_source *source,
     return got;
 }
 
-/* Read the next mark, together with what follows it up to the length of the shortest call. */
+/* Read the next mark, together with what follows it as far as there is room. */
 static vdr_nfs_record_state begin_fragment(vdr_nfs_record *record, const vdr_nfs_record_source *source)
 {
     vdr_nfs_record_state state;
-    if (record->head_used > 0) {
+    if (record->head_bytes - record->head_used < 4) {
         memmove(record->head, record->head + record->head_used, record->head_bytes - record->head_used);
         record->head_bytes -= record->head_used;
         record->head_used = 0;
     }
-    while (record->head_bytes < 4) {
+    while (record->head_bytes - record->head_used < 4) {
         ssize_t got = pull(record, source, record->head + record->head_bytes,
                            sizeof record->head - record->head_bytes, &state);
         if (got <= 0)
@@ -38,9 +39,9 @@ static vdr_nfs_record_state begin_fragment(vdr_nfs_record *record, const vdr_nfs
         record->head_bytes += (size_t)got;
     }
     uint32_t mark;
-    memcpy(&mark, record->head, sizeof mark);
+    memcpy(&mark, record->head + record->head_used, sizeof mark);
     mark = be32toh(mark);
-    record->head_used = sizeof mark;
+    record->head_used += sizeof mark;
     record->is_inside = 1;
     record->is_last = mark >> 31 != 0;
     record->fragment_left = mark & 0x7fffffff;

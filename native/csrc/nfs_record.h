@@ -13,7 +13,7 @@ enum {
     VDR_NFS_DATA_BYTES_MAX = 1 << 20,                             /* of one READ or WRITE */
     VDR_NFS_RECORD_BYTES_MAX = VDR_NFS_DATA_BYTES_MAX + 8192,     /* of a call or reply with its headers */
     VDR_NFS_FRAGMENTS_MAX = 64,
-    VDR_NFS_HEAD_BYTES = 44, /* a mark and the shortest call: what the first pull asks for, never more than one record */
+    VDR_NFS_HEAD_BYTES = 8192, /* what the first pull asks for: a small call as a whole, and those that follow it */
 };
 
 typedef enum {
@@ -35,6 +35,7 @@ typedef struct {
     uint32_t fragments;
     int is_last;
     int is_inside;            /* some bytes of a record have come */
+    int is_drained;           /* the last pull got less than it asked for: there was nothing more at that time */
 } vdr_nfs_record;
 
 typedef struct {

@@ -24,7 +24,11 @@ enum {
     CONNECTIONS_MAX = 4096,
     CALLS_MAX = 256,
     CALLS_PER_TURN = 16, /* then other connections have theirs */
+    GATHER_BYTES = 128 << 10, /* of answers that leave together */
 };
+
+/* A call that takes so long is worth another thread for those behind it: about what waking one costs. */
+static const uint64_t SLOW_NS = 40000;
 
 static const uint64_t STOP_TOKEN = UINT64_MAX;
 static const uint64_t SECOND_NS = 1000000000u;
@@ -33,6 +37,7 @@ static const uint64_t SECOND_NS = 1000000000u;
 typedef struct buffer {
     struct buffer *next;
     size_t bytes, sent;
+    unsigned calls;           /* whose answers it holds */
     uint8_t data[VDR_NFS_RECORD_BYTES_MAX];
 } buffer;
 
@@ -47,11 +52,13 @@ typedef struct {
     int has_reader, has_sender, is_blocked;  /* is_blocked: the peer does not take the first reply in the queue */
     unsigned threads;         /* that work on it */
     unsigned calls;           /* read and not yet answered to the last byte */
+    int is_starved;           /* what was pulled of the next call is not enough to go on */
+    int is_slow;              /* the last call took long: others do not wait for the one that is answered now */
     uint32_t armed;           /* events that epoll is asked for */
     uint64_t accepted_ns, last_call_ns, inside_since_ns, blocked_since_ns;
     vdr_nfs_record record;
     buffer *reading;          /* whose data is record.buffer */
-    buffer *first_reply, **last_reply;
+    buffer *first_reply, **last_reply, *last_queued;
 } connection;
 
 struct vdr_nfs_server {
@@ -77,6 +84,13 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
 }
 
+static uint64_t exact_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
+}
+
 static buffer *buffer_take(vdr_nfs_server *server)
 {
     pthread_mutex_lock(&server->buffer_lock);
@@ -97,6 +111,7 @@ static buffer *buffer_take(vdr_nfs_server *server)
     }
     taken->next = NULL;
     taken->bytes = taken->sent = 0;
+    taken->calls = 1;
     return taken;
 }
 
@@ -118,6 +133,12 @@ static void buffer_give(vdr_nfs_server *server, buffer *given)
         free(given);
 }
 
+/* Bytes of the next call were pulled with the one before: epoll will not tell of them. Lock held. */
+static int has_pulled_ahead(const connection *self)
+{
+    return !self->has_reader && !self->is_starved && self->record.head_bytes > self->record.head_used;
+}
+
 /* Ask epoll for what the connection can use now. Lock held. */
 static void arm(connection *self)
 {
@@ -128,6 +149,8 @@ static void arm(connection *self)
         wanted |= EPOLLIN;
     if (self->is_blocked && !self->has_sender)
         wanted |= EPOLLOUT;
+    if (wanted & EPOLLIN && has_pulled_ahead(self))
+        wanted |= EPOLLOUT; /* epoll knows nothing of these bytes, but a socket that can be written to is there at once */
     if (!wanted || wanted == self->armed)
         return;
     struct epoll_event event = {.events = wanted | EPOLLONESHOT,
@@ -226,19 +249,41 @@ static void send_replies(connection *self)
         self->first_reply = reply->next;
         if (!self->first_reply)
             self->last_reply = &self->first_reply;
-        self->calls--;
+        self->calls -= reply->calls;
         self->is_blocked = 0;
         buffer_give(self->server, reply);
     }
     self->has_sender = 0;
 }
 
-/* Lock held. */
+/* Answers that leave at the same time leave together. Lock held. */
 static void queue_reply(connection *self, buffer *reply)
 {
+    buffer *last = self->last_queued;
+    int is_waiting = self->first_reply && (self->first_reply != last || (!self->has_sender && !self->is_blocked));
+    if (is_waiting && last->bytes + reply->bytes <= GATHER_BYTES) {
+        memcpy(last->data + last->bytes, reply->data, reply->bytes);
+        last->bytes += reply->bytes;
+        last->calls++;
+        buffer_give(self->server, reply);
+        return;
+    }
     *self->last_reply = reply;
     self->last_reply = &reply->next;
-    if (!self->has_sender && !self->is_blocked)
+    self->last_queued = reply;
+}
+
+/* Whether the answers in the queue may wait for that to the next call, which is here already. Lock held. */
+static int may_gather(const connection *self)
+{
+    return has_pulled_ahead(self) && !self->is_slow && self->calls < self->server->settings.calls_max &&
+           (!self->first_reply || self->last_queued->bytes < GATHER_BYTES / 2);
+}
+
+/* Lock held. */
+static void send_queued(connection *self)
+{
+    if (self->first_reply && !self->has_sender && !self->is_blocked && !self->is_closing)
         send_replies(self);
 }
 
@@ -251,6 +296,7 @@ static int read_call(connection *self, buffer **call)
     vdr_nfs_record_state state = vdr_nfs_record_pull(&self->record, &source);
     pthread_mutex_lock(&self->lock);
     self->has_reader = 0;
+    self->is_starved = state == VDR_NFS_RECORD_WAIT;
     if (state == VDR_NFS_RECORD_WHOLE) {
         *call = self->reading;
         (*call)->bytes = self->record.bytes;
@@ -268,9 +314,11 @@ static int read_call(connection *self, buffer **call)
     return 0;
 }
 
+/* Answer a call and queue the answer. Comes back with the lock. */
 static void answer_call(connection *self, buffer *call)
 {
     vdr_nfs_server *server = self->server;
+    uint64_t begun_ns = exact_ns();
     buffer *reply = buffer_take(server);
     int64_t bytes = reply ? vdr_nfs_service_answer(&server->service, &self->client, call->data, call->bytes, reply->data,
                                                    sizeof reply->data)
@@ -283,6 +331,7 @@ static void answer_call(connection *self, buffer *call)
         return;
     }
     reply->bytes = (size_t)bytes;
+    self->is_slow = exact_ns() - begun_ns > SLOW_NS;
     queue_reply(self, reply);
 }
 
@@ -292,13 +341,26 @@ static int may_read(const connection *self)
            self->calls < self->server->settings.calls_max && !self->server->is_stopping;
 }
 
-/* Bytes of the next call were pulled with the one before: epoll will not tell of them. Asked when nobody reads. */
-static int has_pulled_ahead(const connection *self)
+/* Go on with answers that the peer did not take, if epoll says that it does now. Lock held. */
+static void send_queued_or_blocked(connection *self)
 {
-    return self->record.head_bytes > self->record.head_used;
+    if (self->first_reply && !self->has_sender && !self->is_closing)
+        send_replies(self);
 }
 
-/* Serve a connection that epoll told of, as long as calls come without waiting and nobody else is kept waiting. */
+/* Whether to try for one more call: what was pulled ahead at least, and what epoll has not been asked to tell of. */
+static int goes_on(const connection *self, int turn)
+{
+    if (!may_read(self))
+        return 0;
+    if (has_pulled_ahead(self))
+        return 1;
+    /* A client that sends one call at a time has not sent the next: asking the socket would only cost a system call. */
+    return turn < CALLS_PER_TURN && !(turn == 1 && self->record.is_drained);
+}
+
+/* Serve a connection that epoll told of, as long as calls come without waiting and nobody else is kept waiting. Another thread
+ * is let in only before a call that may take long: waking one costs more than most calls do. */
 static void serve(connection *self, uint32_t generation)
 {
     buffer *call;
@@ -306,15 +368,20 @@ static void serve(connection *self, uint32_t generation)
     if (self->fd >= 0 && self->generation == generation && !self->is_closing) {
         self->threads++;
         self->armed = 0;
-        if (self->is_blocked && !self->has_sender)
-            send_replies(self);
-        for (int turn = 0; may_read(self) && (turn < CALLS_PER_TURN || has_pulled_ahead(self)); turn++) {
+        send_queued_or_blocked(self);
+        for (int turn = 0; goes_on(self, turn); turn++) {
             if (!read_call(self, &call))
                 break;
-            arm(self);
+            if (self->is_slow || vdr_nfs_service_may_wait(call->data, call->bytes)) {
+                send_queued(self);
+                arm(self);
+            }
             pthread_mutex_unlock(&self->lock);
             answer_call(self, call); /* comes back with the lock */
+            if (!may_gather(self))
+                send_queued(self);
         }
+        send_queued(self);
         arm(self);
         self->threads--;
     }
@@ -374,12 +441,17 @@ int vdr_nfs_server_open(const vdr_nfs_settings *settings, int space_fd, const ui
     made->settings = *settings;
     made->connections = connections;
     pthread_mutex_init(&made->buffer_lock, NULL);
+    /* Held for some hundred nanoseconds, and asked for by the next thread that epoll wakes: sleeping for it costs more. */
+    pthread_mutexattr_t adaptive;
+    pthread_mutexattr_init(&adaptive);
+    pthread_mutexattr_settype(&adaptive, PTHREAD_MUTEX_ADAPTIVE_NP);
     for (uint32_t i = 0; i < settings->connections_max; i++) {
-        pthread_mutex_init(&connections[i].lock, NULL);
+        pthread_mutex_init(&connections[i].lock, &adaptive);
         connections[i].server = made;
         connections[i].index = i;
         connections[i].fd = -1;
     }
+    pthread_mutexattr_destroy(&adaptive);
     made->space_fd = space_fd < 0 ? -1 : fcntl(space_fd, F_DUPFD_CLOEXEC, 0);
     made->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     made->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -468,7 +540,8 @@ static int begin(connection *self, int fd, const uint8_t address[16], const char
     self->last_call_ns = self->inside_since_ns = self->blocked_since_ns = 0;
     memset(&self->record, 0, sizeof self->record);
     self->reading = NULL;
-    self->first_reply = NULL;
+    self->is_slow = self->is_starved = 0;
+    self->first_reply = self->last_queued = NULL;
     self->last_reply = &self->first_reply;
     self->armed = EPOLLIN;
     struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = (uint64_t)generation << 32 | self->index};

@@ -1,9 +1,10 @@
 /* Service threads of the NFS server: they take connections that somebody else accepted and authorised, read calls, answer
  * them and never need the interpreter.
  *
- * All threads wait on one epoll. The thread that is told of a connection becomes its reader, takes one call, lets the next
- * thread read and answers the call itself; replies leave in the order in which they are ready. Nothing blocks on a peer:
- * a call that is not all there and a reply that the peer does not take wait in the connection, not in a thread.
+ * All threads wait on one epoll. The thread that is told of a connection becomes its reader and answers what it reads. Calls
+ * that came together are answered one after the other and their answers leave together; another thread is let in to read on
+ * only before a call that may take long, because waking one costs more than most calls do. Nothing blocks on a peer: a call
+ * that is not all there and a reply that the peer does not take wait in the connection, not in a thread.
  *
  * Bounds: a connection holds at most one unfinished call and `calls_max` unanswered ones, each in buffers of about 1 MiB. */
 #ifndef VDR_NFS_SERVER_H

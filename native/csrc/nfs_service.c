@@ -21,6 +21,8 @@ enum {
     AUTH_BYTES_MAX = 400,
     MACHINE_NAME_BYTES_MAX = 255,
     GROUPS_MAX = 16,
+    NFS_PROGRAM = 100003,
+    NFS_COMMIT = 21,
 };
 
 typedef struct {
@@ -31,7 +33,7 @@ typedef struct {
 
 static const program programs[] = {
     {100000, 2, VDR_NFS_PORTMAP, vdr_nfs_portmap_call},
-    {100003, 3, VDR_NFS_NFS, vdr_nfs_three_call},
+    {NFS_PROGRAM, 3, VDR_NFS_NFS, vdr_nfs_three_call},
     {100005, 3, VDR_NFS_MOUNT, vdr_nfs_mount_call},
 };
 
@@ -220,6 +222,16 @@ int64_t vdr_nfs_service_answer(vdr_nfs_service *service, const vdr_nfs_client *c
     if (found->mask == VDR_NFS_NFS && vdr_nfs_three_must_not_repeat(call.procedure))
         return answer_once(&call, found, record, bytes, reply, capacity);
     return run(&call, found, reply, capacity);
+}
+
+int vdr_nfs_service_may_wait(const uint8_t *record, size_t bytes)
+{
+    vdr_xdr_reader in = {record, record + bytes, 0};
+    vdr_xdr_read_fixed(&in, 12); /* transaction, kind, RPC version */
+    uint32_t number = vdr_xdr_read_u32(&in);
+    vdr_xdr_read_u32(&in);
+    uint32_t procedure = vdr_xdr_read_u32(&in);
+    return number == NFS_PROGRAM && (procedure == NFS_COMMIT || vdr_nfs_three_must_not_repeat(procedure));
 }
 
 void vdr_nfs_service_statistics(vdr_nfs_service *service, vdr_nfs_call_statistics *statistics)

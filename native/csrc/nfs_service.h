@@ -58,6 +58,9 @@ int vdr_nfs_service_export(vdr_nfs_service *service, const vdr_nfs_export_spec *
 int64_t vdr_nfs_service_answer(vdr_nfs_service *service, const vdr_nfs_client *client, const uint8_t *record,
                                size_t bytes, uint8_t *reply, size_t capacity);
 
+/* 1 for a call that waits for the disk as a matter of course; a guess that only speed depends on. */
+int vdr_nfs_service_may_wait(const uint8_t *record, size_t bytes);
+
 void vdr_nfs_service_statistics(vdr_nfs_service *service, vdr_nfs_call_statistics *statistics);
 
 #endif
