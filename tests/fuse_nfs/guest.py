@@ -46,12 +46,16 @@ def module_files(names: list[str]) -> list[Path]:
     return found
 
 
-def make_initramfs(target: Path, script: str, modules: list[str]) -> Path:
-    """An initramfs that loads `modules` and runs `script`; what the script prints is on the serial line."""
+def make_initramfs(target: Path, script: str, modules: list[str], programs: tuple[Path, ...] = ()) -> Path:
+    """An initramfs that loads `modules` and runs `script`; what the script prints is on the serial line.
+
+    `programs` (static ones) are in its /bin.
+    """
     root = target.with_suffix(".tree")
     for folder in ("bin", "dev", "proc", "sys", "mnt", "tmp", "modules"):
         (root / folder).mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
+    for program in (Path("/bin/busybox"), *programs):
+        shutil.copy(program, root / "bin")
     (root / "bin/sh").symlink_to("busybox")
     files = module_files(modules)
     for file in files:
@@ -112,9 +116,11 @@ class Guest:
         self.process.stdout.close()
 
 
-def run_script(script: str, place: Path, *, namespace: str, seconds: float = 150) -> tuple[int, str]:
+def run_script(
+    script: str, place: Path, *, namespace: str, seconds: float = 150, programs: tuple[Path, ...] = ()
+) -> tuple[int, str]:
     """Run a script in a guest with network to the host's loopback; its exit code and what it printed."""
-    initramfs = make_initramfs(place / "guest.cpio", script, [*BASE_MODULES, *NFS_MODULES])
+    initramfs = make_initramfs(place / "guest.cpio", script, [*BASE_MODULES, *NFS_MODULES], programs)
     guest = Guest(
         *("-kernel", f"/boot/vmlinuz-{kernel_release()}", "-initrd", initramfs),
         *("-append", "console=ttyS0 quiet panic=-1 mitigations=off"),
