@@ -203,7 +203,7 @@ class NodeRuns:
         def work() -> RunEnded:
             if spec.kind is RunKind.VERIFY:
                 found = verify.run(verify.plan(spec), storage, report, run.cancel)
-                lines = [_line(LogLevel.ERROR, text) for text in found.damages[:_LINES_MAX]]
+                lines = [_line(LogLevel.ERROR, text) for text in found.lines[:_LINES_MAX]]
                 return _end(
                     spec,
                     RunState.FAILED if found.damages else RunState.DONE,

@@ -1,4 +1,5 @@
-"""Takes the whole records out of packs that are not whole, into new ones. Knows nothing of points."""
+"""Takes the whole records out of packs that are not whole, into new ones, and removes what is left then.
+Knows nothing of points."""
 
 import os
 from typing import TYPE_CHECKING
@@ -52,6 +53,34 @@ def copy_whole(storage: "Storage", number: int, row: PackRow) -> int:
             if kind is not None:
                 wanted.setdefault(kind, []).append(chunk_id)
     return sum(_copy(storage, chunk_ids, kind, row.domain) for kind, chunk_ids in wanted.items())
+
+
+def drop_mended(storage: "Storage") -> int:
+    """Remove packs with damage once everything that is read from them stands whole elsewhere; returns how
+    many.
+
+    Packs that something is still read from stay, and so do all while a point is locked or another process
+    reads: collection removes them later.
+    """
+    removed = 0
+    if storage.guard.names_in_force():
+        return removed
+    native = storage.index.native
+    marked = {number for number, _, _ in native.damages()}
+    for number, row in storage.index.pack_rows().items():
+        if number not in marked:
+            continue
+        copy_whole(storage, number, row)
+        storage.settle()
+        ids, places = native.pack_entries(number)
+        answers = native.find(ids)
+        if any(answers[at : at + 16] == places[at : at + 16] for at in range(0, len(places), 16)):
+            continue
+        with storage.no_readers() as alone:
+            if alone and storage.index.retire(number, ids):
+                storage.directory.remove(pack_name(row.pack_id))
+                removed += 1
+    return removed
 
 
 def _kind_at(fd: int, offset: int, chunk_id: bytes) -> ChunkKind | None:

@@ -334,6 +334,13 @@ class Storage:
         if not self._sessions and not self._is_collecting:
             self.index.native.touch_clear()
 
+    def settle(self) -> None:
+        """Make durable what was put, without a point: for chunks that mend points that are there."""
+        with self._commit_lock:
+            self.pool.flush(since=self.pool.failure_count)
+            self.index.flush()
+            self.damage.save()
+
     def commit(self, draft: PointDraft, *, failures_before: int) -> Point:
         """For sessions: everything put so far durable, then the index, then the point.
 
