@@ -85,9 +85,8 @@ class FilesAffected:
             if level == 0:
                 below = (e.chunk_id for e in parse_list_leaf(plain) if e.chunk_id in self._bad)
             else:
-                below = (
-                    i for child, _ in parse_list_node(plain, level) for i in self._of_list(child, level - 1)
-                )
+                children = parse_list_node(plain, level)
+                below = (one for child, _ in children for one in self._of_list(child, level - 1))
             for one in below:
                 if one is not None:
                     is_clean = False

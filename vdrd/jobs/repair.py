@@ -54,7 +54,6 @@ class Repair:
         self._cancel = cancel
         self._report = RepairReport()
         self._encoder = Encoder(storage.info.compression_level)
-        self._refused: set[bytes] = set()
 
     def run(self, *, read_data: bool) -> RepairReport:
         """Find what is damaged (every byte read with `read_data`), mend what can be, look again."""
@@ -62,7 +61,7 @@ class Repair:
         report.before = found = self._verify(read_data=read_data)
         self._mend_points()
         mend_frames(self._storage)
-        while ids := self._wanted(found):
+        while ids := [bytes.fromhex(damage.chunk_id) for damage in found.damages if damage.chunk_id]:
             before = report.mended_chunks
             self._mend(found, ids)
             self._storage.settle()
@@ -78,10 +77,6 @@ class Repair:
     def _verify(self, *, read_data: bool) -> VerifyReport:
         return self._storage.verify(read_data=read_data, progress=self._progress, cancel=self._cancel)
 
-    def _wanted(self, found: VerifyReport) -> list[bytes]:
-        ids = (bytes.fromhex(damage.chunk_id) for damage in found.damages if damage.chunk_id)
-        return [chunk_id for chunk_id in ids if chunk_id not in self._refused]
-
     def _mend(self, found: VerifyReport, ids: list[bytes]) -> None:
         other = self._other
         if other is None:
@@ -89,8 +84,7 @@ class Repair:
         if self._is_copy:
             for chunk_id in ids:
                 self._cancel.check()
-                if not self._take(other, chunk_id):
-                    self._refused.add(chunk_id)
+                self._take(other, chunk_id)
             return
         for point_id in found.affected_points:
             self._cancel.check()
@@ -100,7 +94,6 @@ class Repair:
                 continue
             for twin in self._twins(other, point):
                 self._take_contents(other, point, twin, frozenset(ids))
-        self._refused |= {i for i in ids if self._is_lacking(i)}
 
     def _is_lacking(self, chunk_id: bytes) -> bool:
         return bool(self._storage.index.native.lacking(chunk_id)[0])
@@ -122,19 +115,18 @@ class Repair:
             self._storage.directory.write_file(f"points/{name}.point", data)
             self._report.mended_points += 1
 
-    def _take(self, other: Storage, chunk_id: bytes) -> bool:
+    def _take(self, other: Storage, chunk_id: bytes) -> None:
         try:
             (plain,) = other.reader.fetch(chunk_id)
         except Damaged:
-            return False
+            return
         keyring = self._storage.keyring
         for domain in sorted({row.domain for row in other.index.pack_rows().values()} | {0}):
             for kind, key in keyring.domain(domain).chunk_keys.id_keys.items():
                 if blake3.keyed(key, plain) == chunk_id:
                     with self._storage.session(domain=domain) as session:
                         self._put(session, chunk_id, plain, kind)
-                    return True
-        return False
+                    return
 
     def _put(self, session: WriteSession, chunk_id: bytes, plain: bytes, kind: ChunkKind) -> None:
         if not session.claim(chunk_id)[0]:
@@ -150,10 +142,9 @@ class Repair:
     @staticmethod
     def _twins(other: Storage, point: Point) -> Iterable[Point]:
         """Points of the same object there, those of about the same time first."""
+        began = point.draft.started_at
         points = [p for p in other.points(point.draft.object_name) if p.draft.kind is point.draft.kind]
-        return sorted(
-            points, key=lambda p: abs((p.draft.started_at - point.draft.started_at).total_seconds())
-        )
+        return sorted(points, key=lambda twin: abs(twin.draft.started_at - began))
 
     def _take_contents(self, other: Storage, point: Point, twin: Point, ids: frozenset[bytes]) -> None:
         wanted = frozenset(chunk_id for chunk_id in ids if self._is_lacking(chunk_id))

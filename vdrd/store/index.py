@@ -22,7 +22,7 @@ from vdrd.formats.index import PackRow, SegmentHeader
 from vdrd.model.errors import Damaged
 from vdrd.store.directory import StorageDirectory
 from vdrd.store.keyring import Keyring
-from vdrd.store.pack_file import PackFile, packs_on_disk
+from vdrd.store.pack_file import PackFile, guess_pack, packs_on_disk
 from vdrd.store.packs import SealedPack
 
 SEGMENTS_MAX = 12
@@ -64,13 +64,16 @@ class ChunkIndex:
         self.has_gaps = False
         """A segment names a pack that is gone (collected, or lost) or is not as long as it was."""
         self._bad_segments: list[str] = []
+        self._domains = {0}
+        """Key domains seen in headers of packs."""
 
     # ---- opening ----
 
-    def load(self, *, check: bool) -> None:
+    def load(self, *, check: bool, afresh: bool = False) -> None:
         """Map all segments, then read the tables of packs that none of them names.
 
-        A segment that does not hold is left out (`damages` has it): its packs are read instead.
+        A segment that does not hold is left out (`damages` has it): its packs are read instead. So are all,
+        when the index is to be made `afresh`.
         """
         on_disk = packs_on_disk(self._directory.root)
         names = {segment.name for segment in self.segments}
@@ -78,18 +81,42 @@ class ChunkIndex:
         try:
             small = sum(path.stat().st_size for path in paths) <= _CHECK_BYTES_MAX
             for path in paths:
-                if f"index/{path.name}" not in names:
+                if afresh:
+                    self._bad_segments.append(f"index/{path.name}")
+                elif f"index/{path.name}" not in names:
                     self._try_segment(path, on_disk, check=check or small)
         except FileNotFoundError:
             # A writing process merged segments meanwhile; what is in none that is left is read from the
             # packs.
             pass
         known = {row.pack_id for row in self.packs.values()}
-        for pack_id in sorted(on_disk.keys() - known):
+        for pack_id in self._newest_first(sorted(on_disk.keys() - known)):
+            pack = self._pack(pack_id)
+            if pack is not None:
+                self._add_pack(pack)
+            if afresh and self.wants_flush:
+                self.flush()
+
+    def _newest_first(self, pack_ids: list[bytes]) -> list[bytes]:
+        """Packs in the order to read them: of several copies of a chunk the newest is to be found."""
+        order = []
+        for pack_id in pack_ids:
             try:
-                self._add_pack(PackFile(self._directory.root, pack_id, self._keyring))
+                header = PackFile(self._directory.root, pack_id, self._keyring).header
+                order.append((header.created, pack_id))
+                self._domains.add(header.domain)
             except Damaged as error:
                 self.damages.append(error)
+                order.append((0, pack_id))
+        return [pack_id for _, pack_id in sorted(order, reverse=True)]
+
+    def _pack(self, pack_id: bytes) -> PackFile | None:
+        root = self._directory.root
+        try:
+            return PackFile(root, pack_id, self._keyring)
+        except Damaged:
+            domains = self._domains | {row.domain for row in self.packs.values()}
+            return guess_pack(root, pack_id, self._keyring, domains)
 
     def refresh(self) -> None:
         """Take in what another process has written since. Only for storages opened for reading."""

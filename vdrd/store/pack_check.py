@@ -1,8 +1,6 @@
 """Checks one pack: what frames its records, and with `read_data` every byte of them."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from vdrd.model.chunks import CHUNK_ID_BYTES
 from vdrd.model.errors import Damaged
 from vdrd.store.index import ChunkIndex
 from vdrd.store.keyring import Keyring
-from vdrd.store.pack_file import PackFile
+from vdrd.store.pack_file import PackFile, closing_aead
 from vdrd.store.packs import pack_name
 from vdrd.store.walk import split_ids
 
@@ -91,7 +89,8 @@ def _check_records(
 ) -> None:
     checker, algorithm, keys = means
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-    with _aead(algorithm, keys, found.pack_id) as aead:
+    key = None if algorithm is Algorithm.NONE else keys.pack_key(found.pack_id, algorithm)
+    with closing_aead(None if key is None else Aead(algorithm, key)) as aead:
         status, found.read_bytes = checker.records(fd, aead, keys.id_key_table, rows)
     found.chunks = len(status)
     if not any(status) and not asked:
@@ -101,15 +100,6 @@ def _check_records(
             found.bad.append((row[1], row[0]))
         elif row[1] in asked:
             found.good_offsets.add(row[1])
-
-
-@contextmanager
-def _aead(algorithm: Algorithm, keys: DomainKeys, pack_id: bytes) -> Iterator[Aead | None]:
-    if algorithm is Algorithm.NONE:
-        yield None
-        return
-    with Aead(algorithm, keys.pack_key(pack_id, algorithm)) as aead:
-        yield aead
 
 
 def _keys_of(index: ChunkIndex, keyring: Keyring, number: int | None, path: Path) -> DomainKeys | None:

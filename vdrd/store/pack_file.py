@@ -2,11 +2,14 @@
 
 import os
 import string
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from native import chunk
 from native.aead import Aead, Algorithm
+from native.crc32c import crc32c
+from native.pack_check import PackChecker
 from vdrd.formats import pack as pack_format
 from vdrd.formats.keys import DomainKeys
 from vdrd.model.errors import Damaged, StorageFull
@@ -16,6 +19,7 @@ from vdrd.store.packs import pack_name, partial_name
 
 _HEX = set(string.hexdigits.lower())
 _WALK_ROWS = 4096
+_RECORD_MAGIC = b"VCHK"
 
 
 def _pack_id_of(name: str) -> bytes | None:
@@ -40,7 +44,10 @@ def packs_on_disk(root: Path) -> dict[bytes, int]:
 class PackFile:
     """A closed pack, opened to be read as a whole. Raises Damaged naming the pack."""
 
-    def __init__(self, root: Path, pack_id: bytes, keyring: Keyring) -> None:
+    def __init__(
+        self, root: Path, pack_id: bytes, keyring: Keyring, header: pack_format.PackHeader | None = None
+    ) -> None:
+        """`header`: believed in place of the file's own."""
         self.pack_id = pack_id
         self.path = root / pack_name(pack_id)
         self.what = f"pack {pack_id.hex()}"
@@ -54,7 +61,7 @@ class PackFile:
         except OSError as error:
             raise Damaged(what=self.what, reason=(error.strerror or "error").lower()) from error
         self.head = head
-        self.header = pack_format.decode_header(head, self.what)
+        self.header = header or pack_format.decode_header(head, self.what)
         if self.header.pack_id != pack_id or self.header.storage_id != keyring.storage_id:
             raise Damaged(what=self.what, reason="it belongs elsewhere")
         if self.header.encryption != keyring.algorithm:
@@ -79,8 +86,16 @@ class PackFile:
         return table
 
     def whole_rows(self) -> bytes:
-        """Rows of the records that hold, read from the records themselves: for a pack whose table is lost."""
-        return walk_records(self.path.read_bytes(), self._keyring.algorithm)[0]
+        """Rows of the records that hold, read from the records themselves: for a pack whose table is lost.
+
+        A record that does not hold is stepped over, by its length or to the next that begins like one.
+        """
+        data = self.path.read_bytes()
+        rows, end = walk_records(data, self._keyring.algorithm)
+        while (at := _next_record(data, end)) is not None:
+            more, end = walk_records(data, self._keyring.algorithm, at)
+            rows += more
+        return rows
 
     def aead(self) -> Aead | None:
         """What opens the records."""
@@ -139,10 +154,52 @@ def _rescue(directory: StorageDirectory, keyring: Keyring, pack_id: bytes) -> bo
     return False
 
 
-def walk_records(data: bytes, algorithm: Algorithm) -> tuple[bytes, int]:
-    """Rows of all whole records of a pack's bytes, and where the last ends."""
+def guess_pack(root: Path, pack_id: bytes, keyring: Keyring, domains: Iterable[int]) -> PackFile | None:
+    """A pack whose header is lost, under the key domain and epoch by which its first record opens; None when
+    none does."""
+    for domain in sorted(domains):
+        for epoch in range(keyring.epoch_count):
+            header = pack_format.PackHeader(
+                keyring.algorithm, epoch, domain, keyring.storage_id, pack_id, created=0
+            )
+            try:
+                pack = PackFile(root, pack_id, keyring, header)
+                row = pack.whole_rows()[: pack_format.ROW_BYTES]
+                with pack.path.open("rb") as file, closing_aead(pack.aead()) as aead:
+                    status, _ = PackChecker().records(file.fileno(), aead, pack.keys.id_key_table, row)
+            except (Damaged, OSError):
+                return None
+            if row and not any(status):
+                return pack
+    return None
+
+
+@contextmanager
+def closing_aead(aead: Aead | None) -> Iterator[Aead | None]:
+    """Wipe the key at the end, if there is one."""
+    try:
+        yield aead
+    finally:
+        if aead is not None:
+            aead.close()
+
+
+def _next_record(data: bytes, at: int) -> int | None:
+    """Where the record after the one at `at`, which does not hold, may begin."""
+    header = data[at : at + chunk.RECORD_HEADER_BYTES]
+    if header.startswith(_RECORD_MAGIC) and header[48:52] == crc32c(header[:48]).to_bytes(4, "little"):
+        after = at + chunk.RECORD_HEADER_BYTES + int.from_bytes(header[12:16], "little")
+        return after if after < len(data) else None
+    found = data.find(_RECORD_MAGIC, at + 1)
+    return None if found < 0 else found
+
+
+def walk_records(
+    data: bytes, algorithm: Algorithm, start: int = pack_format.HEADER_BYTES
+) -> tuple[bytes, int]:
+    """Rows of all whole records of a pack's bytes from `start` on, and where the last ends."""
     rows = bytearray()
-    end = pack_format.HEADER_BYTES
+    end = start
     while True:
         more, end = chunk.walk(data, end, algorithm, rows_max=_WALK_ROWS)
         rows += more

@@ -213,8 +213,11 @@ class PackPool:
         self._own: set[int] = set()
         self._unfinished: set[int] = set()
 
-    def put(self, batch: EncodedBatch, domain: int, *, again: bool = False) -> int:
+    def put(
+        self, batch: EncodedBatch, domain: int, *, again: bool = False, is_read_at_once: bool = False
+    ) -> int:
         """Store what the index lacks of a batch (all of it with `again`); returns the bytes added.
+        `is_read_at_once`: readers may know these chunks already.
 
         Durable after the next flush. Raises StorageFull or StorageUnwritable.
         """
@@ -223,7 +226,7 @@ class PackPool:
             return 0
         pack = self._take(domain)
         try:
-            written = pack.append(batch, skip, is_read_at_once=again)
+            written = pack.append(batch, skip, is_read_at_once=again or is_read_at_once)
         except BaseException:
             self._give(pack, spoiled=True)
             raise

@@ -100,7 +100,9 @@ class WriteSession:
             self._check_batch(batch)
         try:
             self._storage.pool.check(self._failures_before)
-            self._storage.pool.put(batch, self._domain)
+            # What is damaged is named by points that may be read this moment.
+            is_read_at_once = bool(self._storage.index.native.damages())
+            self._storage.pool.put(batch, self._domain, is_read_at_once=is_read_at_once)
             if self._storage.index.wants_flush:
                 self._storage.index.flush()
                 self._storage.index.merge()

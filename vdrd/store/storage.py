@@ -51,6 +51,7 @@ from vdrd.store.pack_file import rescue_partials
 from vdrd.store.packs import PackPool
 from vdrd.store.points import PointBook
 from vdrd.store.reader import CACHE_BYTES, ChunkReader
+from vdrd.store.recount import recount
 from vdrd.store.retain import RetainReport
 from vdrd.store.salvage import mend_frames
 from vdrd.store.session import WriteSession
@@ -74,6 +75,7 @@ class Storage:
         writable: bool,
         cache_bytes: int = CACHE_BYTES,
         clocks: Clocks = machine_clocks,
+        reindex: bool = False,
     ) -> None:
         self.directory = directory
         self.path = directory.root
@@ -93,7 +95,7 @@ class Storage:
         self._pool: PackPool | None = None
         if writable:
             rescue_partials(directory, keyring)
-        self.index.load(check=writable)
+        self.index.load(check=writable, afresh=reindex)
         self.damage = DamageBook(directory, keyring, self.index.native, is_writable=writable)
         self.index.damages += self.damage.refresh()
         if writable:
@@ -209,9 +211,11 @@ class Storage:
         directory: StorageDirectory | None = None,
         cache_bytes: int = CACHE_BYTES,
         clocks: Clocks = machine_clocks,
+        reindex: bool = False,
     ) -> "Storage":
         """Open a storage; writable takes its lock and clears up after a writer that died. `cache_bytes`
-        bounds the blocks that `reader` keeps; `clocks` tells the time by which locks end.
+        bounds the blocks that `reader` keeps; `clocks` tells the time by which locks end; `reindex`, for a
+        writer, believes no index and makes it again from the packs.
 
         Raises StorageNotFound, StorageNewer, KeyMissing, WrongKey, StorageLocked, Damaged.
         """
@@ -232,6 +236,7 @@ class Storage:
                 writable=writable,
                 cache_bytes=cache_bytes,
                 clocks=clocks,
+                reindex=reindex,
             )
         except BaseException:
             lock.close()
@@ -333,6 +338,14 @@ class Storage:
         # its marks.
         if not self._sessions and not self._is_collecting:
             self.index.native.touch_clear()
+
+    def recount(self, *, progress: ProgressSink = lambda _: None, cancel: Cancel | None = None) -> int | None:
+        """Count anew how much of each pack points reach; returns the live bytes. None, and the old counts are
+        dropped, when a point or a node cannot be read: what it needs is unknown."""
+        self._check_writable()
+        asked = cancel or Cancel()
+        with self._walking(asked):
+            return recount(self, progress=progress, cancel=asked)
 
     def settle(self) -> None:
         """Make durable what was put, without a point: for chunks that mend points that are there."""

@@ -22,6 +22,7 @@ from vdrd.model.progress import Cancel
 
 if TYPE_CHECKING:
     from vdrd.jobs.repair import RepairReport
+    from vdrd.model.storage import KeyMaterial
     from vdrd.store import Storage
 
 NAME = "repair"
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
 def _open_other(args: argparse.Namespace) -> "Storage":
     from vdrd.store import Storage
 
+    key: KeyMaterial | None
     if args.from_key_file:
         key = read_key_file(args.from_key_file)
     elif args.from_passphrase_file:

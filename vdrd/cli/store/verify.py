@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
         print("vdr: the storage cannot be written: the next backup will not know of this", file=sys.stderr)
     if report.damages:
         print(
-            "vdr: damage found. points not named above are whole. the next backup of the same source mends what"
-            " the source still has; vdr store repair takes it from another storage",
+            "vdr: damage found. points not named above are whole. the next backup of the same source mends"
+            " what the source still has; vdr store repair takes it from another storage",
             file=sys.stderr,
         )
         return ExitCode.DAMAGED
