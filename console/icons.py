@@ -13,6 +13,7 @@ _PATHS: Final = {
     "run": "M8 5v14l11-7z",
     "alert": "M6 16V11a6 6 0 1 1 12 0v5l2 2H4zM10 20.5h4",
     "channel": "M4 11v3l10 4V6L4 10zM17 9a5 5 0 0 1 0 6M7 15v4h3v-3",
+    "metadata": "M5 4h11l3 3v13H5zM8 4v5h7V4M8 20v-7h8v7",
     "log": "M5 4h10l4 4v12H5zM14 4v5h5M8 13h8M8 16h5",
     "node": "M4 5h16v6H4zM4 13h16v6H4zM7.5 8h.01M7.5 16h.01",
     "storage": "M4 7c0-4 16-4 16 0s-16 4-16 0v10c0 4 16 4 16 0V7M4 12c0 4 16 4 16 0",

@@ -474,6 +474,18 @@ class StorageKeyInForce(Message, frozen=True, kw_only=True, tag_field="t", tag="
     rotated: StorageKeyRotated
 
 
+class MetadataPut(Message, frozen=True, kw_only=True, tag_field="t", tag="metadata-put"):
+    """To the node: a part of a metadata backup, to be kept in the storage. The last part makes it whole and
+    removes all but the newest `keep`."""
+
+    storage_id: str
+    name: str
+    offset: int
+    data: bytes
+    is_last: bool
+    keep: int
+
+
 class PointsForget(Message, frozen=True, kw_only=True, tag_field="t", tag="points-forget"):
     """To the node: drop these points. One that is not there counts as forgotten."""
 
@@ -575,6 +587,7 @@ ToNode = (
     | StorageClose
     | StorageMeasure
     | StorageKeyRotate
+    | MetadataPut
     | PointBrowseAsk
     | PointReadAsk
     | PointsForget

@@ -66,6 +66,7 @@ PLACES: tuple[tuple[str, tuple[Place, ...]], ...] = (
         (
             Place("user", "/users", api.Permission.USERS_READ),
             Place("channel", "/channels", api.Permission.CHANNELS_MANAGE),
+            Place("metadata", "/metadata", api.Permission.METADATA_MANAGE),
         ),
     ),
 )

@@ -61,6 +61,15 @@ from schemas.api.jobs import JobPage as JobPage
 from schemas.api.jobs import JobRunNow as JobRunNow
 from schemas.api.jobs import JobSource as JobSource
 from schemas.api.jobs import RunsStarted as RunsStarted
+from schemas.api.metadata import MetadataFile as MetadataFile
+from schemas.api.metadata import MetadataFiles as MetadataFiles
+from schemas.api.metadata import MetadataList as MetadataList
+from schemas.api.metadata import MetadataPart as MetadataPart
+from schemas.api.metadata import MetadataPlan as MetadataPlan
+from schemas.api.metadata import MetadataPlanEdit as MetadataPlanEdit
+from schemas.api.metadata import MetadataPlanInfo as MetadataPlanInfo
+from schemas.api.metadata import MetadataRead as MetadataRead
+from schemas.api.metadata import MetadataSave as MetadataSave
 from schemas.api.points import ExportInfo as ExportInfo
 from schemas.api.points import ExportList as ExportList
 from schemas.api.points import ExportPage as ExportPage

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from msgspec import Raw
 
-from schemas.api import alerts, hosts, jobs, points, runs, sessions, storages, users
+from schemas.api import alerts, hosts, jobs, metadata, points, runs, sessions, storages, users
 from schemas.api.values import Done, Message
 from schemas.api.words import Permission
 
@@ -217,6 +217,41 @@ CALLS: dict[str, CallType] = {
             alerts.DeliveryPage,
             _P.CHANNELS_MANAGE,
             "Lists messages to people",
+        ),
+        _read(
+            "metadata.plan",
+            metadata.MetadataPlan,
+            metadata.MetadataPlanInfo,
+            _P.METADATA_MANAGE,
+            "How the server's metadata is saved",
+        ),
+        _change(
+            "metadata.edit_plan",
+            metadata.MetadataPlanEdit,
+            metadata.MetadataPlanInfo,
+            _P.METADATA_MANAGE,
+            "Changes how the server's metadata is saved",
+        ),
+        _change(
+            "metadata.save",
+            metadata.MetadataSave,
+            metadata.MetadataFile,
+            _P.METADATA_MANAGE,
+            "Saves the server's metadata now",
+        ),
+        _read(
+            "metadata.list",
+            metadata.MetadataList,
+            metadata.MetadataFiles,
+            _P.METADATA_MANAGE,
+            "Lists metadata backups",
+        ),
+        _read(
+            "metadata.read",
+            metadata.MetadataRead,
+            metadata.MetadataPart,
+            _P.METADATA_MANAGE,
+            "Reads a part of a metadata backup",
         ),
         _read("user.list", users.UserList, users.UserPage, _P.USERS_READ, "Lists users"),
         _change("user.create", users.UserCreate, users.UserInfo, _P.USERS_MANAGE, "Makes a user"),

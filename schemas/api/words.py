@@ -100,6 +100,8 @@ class AlertKind(StrEnum):
     HOST_OFFLINE = "host-offline"
     CERTIFICATE_ENDING = "certificate-ending"
     """A machine did not renew its certificate, which ends soon."""
+    METADATA = "metadata"
+    """The server's own metadata is not saved."""
     CHANNEL_FAILING = "channel-failing"
     """Messages through a channel do not arrive."""
 
@@ -154,6 +156,8 @@ class Permission(StrEnum):
     ALERTS_HANDLE = "alerts.handle"
     """Acknowledge and close."""
     CHANNELS_MANAGE = "channels.manage"
+    METADATA_MANAGE = "metadata.manage"
+    """Whoever may read a metadata backup and knows its passphrase has everything."""
     USERS_READ = "users.read"
     USERS_MANAGE = "users.manage"
     AUDIT_READ = "audit.read"

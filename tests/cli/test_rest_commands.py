@@ -251,3 +251,23 @@ def test_channel_whose_secret_file_is_missing_is_not_made(logged_in: Shell, tmp_
     assert code == ExitCode.FAILED
     assert "missing" in err
     assert "nobody" not in {row["name"] for row in logged_in.ok("channel", "list")["items"]}
+
+
+def test_metadata_is_planned_saved_and_downloaded(logged_in: Shell, tmp_path: Path) -> None:
+    secret, target = tmp_path / "passphrase", tmp_path / "backup"
+    secret.write_text("correct horse battery\n")
+    plan = logged_in.ok(
+        "metadata", "plan", "--passphrase-file", str(secret), "--at", "04:15", "--storage", "main"
+    )
+    assert (plan["at"], plan["has_passphrase"]) == ("04:15", True)
+    assert logged_in.ok("metadata", "plan", "--storage", "none")["storage_id"] is None
+    assert "04:15" in logged_in.run("metadata", "show")[1]
+    saved = logged_in.ok("metadata", "save")
+    assert saved["name"] in [row["name"] for row in logged_in.ok("metadata", "list")["items"]]
+    got = logged_in.ok("metadata", "get", "latest", str(target))
+    assert (got["name"], target.read_bytes()) == (saved["name"], b"new")
+    assert target.stat().st_mode & 0o777 == 0o600
+    code, _, err = logged_in.run("metadata", "get", "latest", str(target))
+    assert (code, "it exists" in err) == (ExitCode.REFUSED, True)
+    code, _, _ = logged_in.run("metadata", "get", "20200101T000000Z-00000000.vdrmeta", str(tmp_path / "none"))
+    assert (code, (tmp_path / "none").exists()) == (ExitCode.NOT_FOUND, False)

@@ -12,6 +12,7 @@ import msgspec
 from console.link import call_of
 from schemas import api
 from tests.console.fake_alerts import FakeAlerts
+from tests.console.fake_metadata import FakeMetadata
 from vdrd.model.errors import (
     BadInput,
     Conflict,
@@ -39,11 +40,12 @@ def _id(text: str) -> str:
     return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]}"
 
 
-class FakeServer(FakeAlerts):
+class FakeServer(FakeAlerts, FakeMetadata):
     """Implements the console's `ServerCalls`."""
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        super().__init__()
+        FakeAlerts.__init__(self)
+        FakeMetadata.__init__(self)
         self.now = now
         self.is_connected = True
         self.is_reachable = True

@@ -108,6 +108,7 @@ def addresses(site: Site) -> list[str]:
             "/nodes",
             "/users",
             "/log",
+            "/metadata",
             "/alerts",
             "/channels",
             "/channels/new",
@@ -128,7 +129,7 @@ def test_job_is_made_run_watched_and_its_point_restored(visitor: Visitor) -> Non
     page.get_by_role("button", name="Next").click()
     page.get_by_label("Where to").select_option(index=1)
     page.get_by_text("Over and over").click()
-    expect(page.get_by_label("Time zone")).to_be_hidden()
+    expect(page.get_by_label("At", exact=True)).to_be_hidden()
     page.get_by_role("button", name="Next").click()
     expect(page.locator(".summary")).to_contain_text("1 directory of 1 host")
     page.get_by_role("button", name="Create and run now").click()

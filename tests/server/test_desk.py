@@ -134,6 +134,7 @@ _SAMPLES: dict[str, api.Message] = {
     "alert.acknowledge": api.AlertAcknowledge(ids=["x"]),
     "alert.close": api.AlertClose(ids=["x"]),
     "channel.create": api.ChannelCreate(name="x", settings=api.WebhookSettings(url="http://192.0.2.1/")),
+    "metadata.read": api.MetadataRead(name="x"),
     "user.create": api.UserCreate(name="x", password="x" * 10, roles=["nonsense"]),
     "session.change_password": api.PasswordChange(old_password="x", new_password="x" * 10),
     "events.poll": api.EventsPoll(wait_seconds=0),

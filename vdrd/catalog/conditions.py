@@ -14,6 +14,7 @@ import msgspec
 from schemas.api.jobs import JobOptions
 from schemas.api.schedules import Schedule, longest_gap_seconds
 from schemas.api.words import AlertKind, AlertLevel
+from vdrd.catalog import settings
 from vdrd.catalog.settings import TENANT_DEFAULT
 
 _HOUR_MS = 3_600_000
@@ -81,6 +82,7 @@ def all_conditions(connection: sqlite3.Connection, present: Present) -> list[Con
             _hosts(connection, present),
             _certificates(connection, present),
             _channels(connection),
+            _metadata(connection),
         )
     )
 
@@ -306,3 +308,21 @@ def _channels(connection: sqlite3.Connection) -> Iterator[Condition]:
             " send a test",
             tenant_id=row["tenant_id"],
         )
+
+
+def _metadata(connection: sqlite3.Connection) -> Iterator[Condition]:
+    plan = msgspec.json.decode(settings.get(connection, settings.METADATA_PLAN) or "{}", type=_Plan)
+    if plan.error:
+        yield Condition(
+            AlertKind.METADATA,
+            key="",
+            subject="metadata backup",
+            level=AlertLevel.CRITICAL,
+            text=f"The server's metadata could not be saved: {plan.error}",
+        )
+
+
+class _Plan(msgspec.Struct):
+    """Of the plan of metadata backups, what matters here."""
+
+    error: str = ""

@@ -3,6 +3,8 @@
 import sqlite3
 
 TENANT_DEFAULT = "default"
+METADATA_PLAN = "metadata_plan"
+"""Name of the plan of metadata backups."""
 
 
 def get(connection: sqlite3.Connection, name: str) -> str | None:

@@ -29,18 +29,21 @@ from vdrd.catalog import storages
 from vdrd.cli.appliance import ApplianceConfig
 from vdrd.cli.supervisor import Child, Supervisor
 from vdrd.model import settings
-from vdrd.model.errors import BadInput, ExitCode, VdrError
+from vdrd.model.errors import BadInput, ExitCode, NotFound, VdrError
 from vdrd.net.address import NODE_PORT, SERVER_PORT, Address
 from vdrd.net.enrol import enrol
+from vdrd.net.keyfile import read_secret
 from vdrd.net.token import Token
 from vdrd.node import daemon as node_daemon
 from vdrd.node.config import NodeConfig
 from vdrd.node.storages import StorageKeeper
 from vdrd.server import daemon as server_daemon
+from vdrd.server import metadata
 from vdrd.server.clock import wall_clock_ms
 from vdrd.server.config import ServerConfig
 from vdrd.server.launch import new_id
 from vdrd.server.setup import ADMINISTRATOR, PASSWORD_FILE, Foundation, admit_console, admit_node, lay
+from vdrd.store import metadata_folder
 
 log = logging.getLogger("vdrd")
 
@@ -162,6 +165,26 @@ def enrol_part(part: str, state_directory: Path, text: str) -> None:
     run_loop(work)
 
 
+def restore_metadata(options: argparse.Namespace) -> None:
+    """Make the state of an appliance from a metadata backup, in a file or in a storage that survived."""
+    backup: Path = options.backup
+    if backup.is_dir():
+        found = metadata_folder.names(backup)
+        if not found:
+            raise NotFound(what="metadata backup in", name=str(backup))
+        backup = backup / metadata_folder.FOLDER / found[0]
+    passphrase = read_secret(options.passphrase_file).decode().rstrip("\r\n")
+    state = (options.state or ApplianceConfig().state_directory).absolute()
+    note = metadata.restore(backup, passphrase, state)
+    print(f"restored the server {note['server_id']} as of {note['created']} into {state}")
+    if (state / "conf.d").is_dir():
+        print(
+            f"its settings are in {state / 'conf.d'}: look through them, then copy them to"
+            f" {options.config_dir}"
+        )
+    print("put the storages back in their places, then start it: vdrd appliance")
+
+
 def _tell_password(state_directory: Path) -> None:
     """Say where the first password stands; the log is no place for the password itself."""
     log.warning(
@@ -245,6 +268,8 @@ def run_appliance(config: ApplianceConfig, options: argparse.Namespace) -> None:
 
     def child(name: str, module: str, words: list[str], state: Path, listen: Address) -> Child:
         own = ["--set", f"{name}.state_directory={json.dumps(str(state))}"]
+        if name == "server":
+            own += ["--set", f"server.metadata_beside={json.dumps(_beside(config, options.config_dir))}"]
         # Last, because the parts of an appliance keep their state below the appliance's, wherever else a file
         # puts it.
         argv = [sys.executable, "-m", module, *words, *passed, *own]
@@ -290,6 +315,16 @@ def run_appliance(config: ApplianceConfig, options: argparse.Namespace) -> None:
         status_file.unlink(missing_ok=True)
 
 
+def _beside(config: ApplianceConfig, config_dir: Path) -> list[str]:
+    """What of an appliance belongs into a metadata backup besides its server."""
+    return [
+        f"node/identity={config.node_state.absolute() / 'identity'}",
+        f"node/keys={config.node_state.absolute() / 'keys'}",
+        f"console/identity={config.console_state.absolute() / 'identity'}",
+        f"conf.d={config_dir.absolute()}",
+    ]
+
+
 def _console_listen(files: list[tuple[str, str]], overrides: Sequence[str]) -> str:
     """First address of `console.listen`; the console's other settings are its own affair."""
     import tomllib
@@ -323,6 +358,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         ("appliance", "server, node and console on this machine"),
         ("enrol-node", "get a certificate for the node on this machine"),
         ("enrol-console", "get a certificate for the console on this machine"),
+        ("restore-metadata", "make the state of an appliance again from a metadata backup"),
     ):
         part = parts.add_parser(name, help=text, description=text, allow_abbrev=False)
         part.add_argument(
@@ -337,6 +373,9 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
             part.add_argument("--no-console", action="store_true", help="run server and node only")
         if name.startswith("enrol-"):
             part.add_argument("token", help="one-time token from the console")
+        if name == "restore-metadata":
+            part.add_argument("backup", type=Path, help="the file, or a storage that holds some: its newest")
+            part.add_argument("--passphrase-file", type=Path, required=True, metavar="F")
     return parser.parse_args(argv)
 
 
@@ -345,6 +384,9 @@ def _run(options: argparse.Namespace) -> None:
         # The console's settings are its own affair; only its place counts here.
         set_up_logging("info")
         enrol_part("console", options.state or CONSOLE_STATE, options.token)
+        return
+    if options.part == "restore-metadata":
+        restore_metadata(options)
         return
     files = settings.read_files(options.config_dir)
     kinds: dict[str, tuple[type[Any], str]] = {

@@ -105,6 +105,11 @@ class Rest:
         body = {name: None if v is NULL else v for name, v in fields.items() if v is not None}
         return self._send("POST", path, json=body)
 
+    def patch(self, path: str, /, **fields: Any) -> Row:
+        """Change. Fields that are None are left out; NULL is sent as null."""
+        body = {name: None if v is NULL else v for name, v in fields.items() if v is not None}
+        return self._send("PATCH", path, json=body)
+
     def delete(self, path: str, /, **query: Any) -> Row:
         """Remove."""
         return self._send("DELETE", path, params={name: v for name, v in query.items() if v is not None})

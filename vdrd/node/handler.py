@@ -11,6 +11,7 @@ from schemas.control import (
     Ack,
     ExportAdd,
     ExportRemove,
+    MetadataPut,
     PointBrowseAsk,
     PointLockAsk,
     PointReadAsk,
@@ -40,6 +41,7 @@ from vdrd.node.looks import PointLooks
 from vdrd.node.runs import NodeRuns
 from vdrd.node.storages import StorageKeeper
 from vdrd.node.upkeep import Upkeep
+from vdrd.store import metadata_folder
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +113,8 @@ class NodeHandler:
             case StorageKeyRotate():
                 rotated = await trio.to_thread.run_sync(self._keeper.rotate_key, message)
                 return StorageKeyInForce(rotated=rotated)
+            case MetadataPut():
+                await trio.to_thread.run_sync(self._keep_metadata, message)
             case PointsForget():
                 gone = await trio.to_thread.run_sync(self._forget, message)
                 self._upkeep.note_removed(message.storage_id)
@@ -128,6 +132,16 @@ class NodeHandler:
             case _:
                 raise NotAuthorised(reason=f"nodes do not take {type(message).__name__}")
         return Ack()
+
+    def _keep_metadata(self, message: MetadataPut) -> None:
+        metadata_folder.put(
+            self._keeper.storage(message.storage_id).directory,
+            message.name,
+            message.offset,
+            message.data,
+            is_last=message.is_last,
+            keep=message.keep,
+        )
 
     def _forget(self, message: PointsForget) -> list[str]:
         storage = self._keeper.storage(message.storage_id)

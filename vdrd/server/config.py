@@ -62,5 +62,9 @@ class ServerConfig:
     """How long a protected host may be away before an alert: notebooks sleep, and a job that waits in vain
     for one fails anyway."""
 
+    metadata_beside: tuple[str, ...] = ()
+    """Further directories that belong into a metadata backup, as NAME=PATH. An appliance names those of its
+    node and console by itself."""
+
     log_level: str = "info"
     """Least level written to the log: debug, info, warning or error."""

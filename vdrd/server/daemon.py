@@ -26,6 +26,8 @@ from vdrd.server.downloads import Downloads
 from vdrd.server.events import Feed
 from vdrd.server.machines import AgentHandler
 from vdrd.server.messenger import Messenger
+from vdrd.server.metadata import places
+from vdrd.server.metadata_keeper import MetadataKeeper
 from vdrd.server.passive import PassiveDialler
 from vdrd.server.passwords import Passwords
 from vdrd.server.peers import Peers
@@ -82,6 +84,7 @@ async def serve(
             nursery.start_soon(services.passive.run)
             nursery.start_soon(keep_retaining, services)
             nursery.start_soon(services.alarm.run)
+            nursery.start_soon(services.metadata.run)
             nursery.start_soon(_keep_certificate, services)
             real = await nursery.start(services.listener.serve, addresses)
             log.info("server started id=%s version=%s", services.server_id, __version__)
@@ -139,6 +142,15 @@ async def _assemble(
         messenger=messenger,
         alarm=Alarm(
             catalog, peers, feed, messenger, host_offline_hours=config.host_offline_hours, clock=clock
+        ),
+        metadata=MetadataKeeper(
+            catalog,
+            peers,
+            vault,
+            clock,
+            server_id=foundation.server_id,
+            server_state=config.state_directory,
+            beside=places(config.metadata_beside),
         ),
         passwords=passwords,
         authority=foundation.authority,

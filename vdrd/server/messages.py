@@ -16,6 +16,7 @@ _TITLES = {
     AlertKind.NODE_OFFLINE: "node offline",
     AlertKind.HOST_OFFLINE: "host offline",
     AlertKind.CERTIFICATE_ENDING: "certificate ends soon",
+    AlertKind.METADATA: "metadata not saved",
     AlertKind.CHANNEL_FAILING: "messages do not arrive",
 }
 _MARKS = {AlertLevel.INFO: "Info", AlertLevel.WARNING: "Warning", AlertLevel.CRITICAL: "Critical"}

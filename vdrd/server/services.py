@@ -17,6 +17,7 @@ from vdrd.server.director import Director
 from vdrd.server.downloads import Downloads
 from vdrd.server.events import Feed
 from vdrd.server.messenger import Messenger
+from vdrd.server.metadata_keeper import MetadataKeeper
 from vdrd.server.passive import PassiveDialler
 from vdrd.server.passwords import Passwords
 from vdrd.server.peers import Peers
@@ -38,6 +39,7 @@ class Services:
     scheduler: Scheduler
     messenger: Messenger
     alarm: Alarm
+    metadata: MetadataKeeper
     passwords: Passwords
     authority: Authority
     credentials: Credentials
