@@ -32,6 +32,7 @@ from vdrd.catalog.database import Catalog
 from vdrd.catalog.times import from_ms
 from vdrd.model.errors import StorageFull, Unreachable
 from vdrd.net.identity import Role
+from vdrd.server import director as director_module
 from vdrd.server.clock import wall_clock_ms
 from vdrd.server.config import ServerConfig
 from vdrd.server.director import Director
@@ -345,6 +346,66 @@ async def test_end_with_an_error_without_measure_is_cut(stage: Stage) -> None:
     await stage.end(RunState.FAILED, error_code="c" * 9999, error="e" * 900_000)
     run = await stage.wait_state(RunState.FAILED)
     assert (len(run.error_code), len(run.error)) == (255, 4000)
+
+
+async def test_catalog_whose_disk_is_full_delays_the_end_of_a_run_and_ends_no_server(
+    stage: Stage, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(director_module, "CATALOG_RETRY_SECONDS", 0.01)
+    stage.link_up(stage.node)
+    stage.link_up(stage.agent)
+    await stage.queue(attempts=1)
+    await stage.running()
+    real, refused = stage.catalog.write, trio.Event()
+    is_full = True
+
+    async def write(work: Any, *args: Any, **named: Any) -> Any:
+        if is_full:
+            refused.set()
+            raise StorageFull(path="catalog")
+        return await real(work, *args, **named)
+
+    monkeypatch.setattr(stage.catalog, "write", write)
+    told = trio.Event()
+
+    async def report() -> None:
+        await stage.end(RunState.DONE)
+        told.set()
+
+    with trio.fail_after(60):
+        nursery.start_soon(report)
+        await refused.wait()
+        refused = trio.Event()
+        await refused.wait()  # tried again
+        assert not told.is_set()  # its worker keeps the end until it is durable
+        assert await stage.state() is RunState.RUNNING
+        is_full = False
+        await told.wait()
+    assert await stage.state() is RunState.DONE
+    # And the next run starts as ever.
+    await stage.queue("next")
+    await stage.running("next")
+
+
+async def test_run_that_a_full_catalog_could_not_start_starts_when_there_is_room(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(director_module, "CATALOG_RETRY_SECONDS", 0.01)
+    await stage.queue()
+    real, refusals = stage.catalog.write, 0
+
+    async def write(work: Any, *args: Any, **named: Any) -> Any:
+        nonlocal refusals
+        if refusals < 3:
+            refusals += 1
+            raise StorageFull(path="catalog")
+        return await real(work, *args, **named)
+
+    monkeypatch.setattr(stage.catalog, "write", write)
+    stage.link_up(stage.node)
+    stage.link_up(stage.agent)
+    await stage.running()
+    assert refusals == 3
 
 
 @pytest.mark.parametrize("field_name", ["warning_count", "done_bytes", "stored_bytes"])

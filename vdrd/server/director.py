@@ -49,6 +49,8 @@ from vdrd.server.peers import Peers
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS_MAX = 3600
+CATALOG_RETRY_SECONDS = 10.0
+"""How long to wait for a catalog that took nothing: its disk may have room again."""
 PREPARE_SECONDS = 60.0
 PREPARE_FILES_SECONDS = 900.0
 """How long a node may take to open what a run needs."""
@@ -170,12 +172,12 @@ class Director:
         counts is
         acknowledged too, so that the worker forgets it."""
         attempt = self._current(ident, message.run_id, message.attempt)
-        if attempt is None or attempt.outcome is not None:
+        if attempt is None:
             return
-        if message.lines:
+        if attempt.outcome is None and message.lines:
             await self._catalog.write(runs.add_log, message.run_id, message.attempt, message.lines)
-        if attempt.end(Outcome.of(message)):
-            await self._wait_settled(attempt)
+        attempt.end(Outcome.of(message))
+        await self._wait_settled(attempt)
 
     async def _wait_settled(self, attempt: Attempt) -> None:
         while self._attempts.get(attempt.spec.run_id) is attempt:
@@ -198,7 +200,12 @@ class Director:
             nursery.start_soon(self._relay_wakes)
             while True:
                 changed = self._changed
-                next_at = await self._start_what_can(nursery)
+                try:
+                    next_at = await self._start_what_can(nursery)
+                except VdrError as error:
+                    log.warning("no run started, trying again reason=%s", error)
+                    await trio.sleep(CATALOG_RETRY_SECONDS)
+                    continue
                 with trio.move_on_at(next_at):
                     await changed.wait()
 
@@ -228,7 +235,10 @@ class Director:
             await trio.sleep(self._config.progress_write_seconds)
             dirty, self._dirty = self._dirty, {}
             if dirty:
-                await self._catalog.write(runs.put_progress, dirty)
+                try:
+                    await self._catalog.write(runs.put_progress, dirty)
+                except VdrError as error:
+                    log.warning("progress not noted reason=%s", error)
 
     # ---- the queue -----------------------------------------------------------------------------------------
 
@@ -283,26 +293,34 @@ class Director:
                 next_at = min(next_at, waiting.ready_at)
                 continue
             missing = self._missing(waiting)
-            if missing and now >= waiting.give_up_at:
-                del self._queue[waiting.run_id]
-                error = NotOnline(what=missing)
-                await self._finish(waiting.run_id, None, Outcome(RunState.FAILED, error.code, error.message))
-            elif missing:
+            if missing and now < waiting.give_up_at:
                 next_at = min(next_at, waiting.give_up_at)
-            elif self._has_room(waiting):
+            elif missing or self._has_room(waiting):
                 del self._queue[waiting.run_id]
-                await self._begin(waiting, nursery)
+                try:
+                    await (self._give_up(waiting, missing) if missing else self._begin(waiting, nursery))
+                except VdrError:
+                    self._queue[waiting.run_id] = waiting
+                    raise
         return next_at
+
+    async def _give_up(self, waiting: Waiting, missing: str) -> None:
+        error = NotOnline(what=missing)
+        await self._finish(waiting.run_id, None, Outcome(RunState.FAILED, error.code, error.message))
 
     async def _begin(self, waiting: Waiting, nursery: trio.Nursery) -> None:
         attempt = Attempt(await self._catalog.read(runs.spec, waiting.run_id), waiting.node_id)
         self._attempts[waiting.run_id] = attempt
         self._busy.update(attempt.owners)
-        moved = await self._catalog.write(
-            runs.move, waiting.run_id, RunState.PREPARING, now_ms=self._clock(), node_id=waiting.node_id
-        )
-        if await self._catalog.read(runs.is_cancel_asked, waiting.run_id):
-            attempt.cancel_asked.set()
+        try:
+            moved = await self._catalog.write(
+                runs.move, waiting.run_id, RunState.PREPARING, now_ms=self._clock(), node_id=waiting.node_id
+            )
+            if await self._catalog.read(runs.is_cancel_asked, waiting.run_id):
+                attempt.cancel_asked.set()
+        except VdrError:
+            self._forget(attempt)
+            raise
         if not moved:
             self._forget(attempt)
             return
@@ -327,10 +345,26 @@ class Director:
         except Exception as error:
             log.exception("run broke run=%s", run_id)
             attempt.end(Outcome(RunState.FAILED, "internal", f"a defect in the server: {error}"))
+        await self._conclude(attempt)
+
+    async def _conclude(self, attempt: Attempt) -> None:
+        """Note how an attempt ended, and go on trying: while the catalog takes nothing (its disk is full),
+        the end stays here and with its worker, and the server at work."""
         assert attempt.outcome is not None
-        await self._wait_points(attempt)
-        await self._release(attempt)
-        await self._finish(run_id, attempt, attempt.outcome)
+        run_id = attempt.spec.run_id
+        while True:
+            try:
+                await self._wait_points(attempt)
+                await self._release(attempt)
+                await self._finish(run_id, attempt, attempt.outcome)
+                return
+            except VdrError as error:
+                log.warning("end of run not noted, trying again run=%s reason=%s", run_id, error)
+                await trio.sleep(CATALOG_RETRY_SECONDS)
+            except Exception:
+                log.exception("run broke at its end run=%s", run_id)
+                self._forget(attempt)
+                return
 
     async def _start(self, attempt: Attempt) -> None:
         spec = attempt.spec
@@ -483,19 +517,17 @@ class Director:
 
     async def _finish(self, run_id: str, attempt: Attempt | None, outcome: Outcome) -> None:
         """Move the run to where the outcome leads: a final state, or back to the queue."""
-        try:
-            if attempt is not None and await self._retry(attempt, outcome):
-                return
-            progress = None
-            if attempt is not None and outcome.state in {RunState.DONE, RunState.WARNING}:
-                progress = _final_progress(attempt.progress, outcome)
-            elif attempt is not None:
-                progress = attempt.progress
-            await self._catalog.write(self._settle, run_id, outcome, progress)
-        finally:
-            self._dirty.pop(run_id, None)
-            if attempt is not None:
-                self._forget(attempt)
+        self._dirty.pop(run_id, None)
+        if attempt is not None and await self._retry(attempt, outcome):
+            return
+        progress = None
+        if attempt is not None and outcome.state in {RunState.DONE, RunState.WARNING}:
+            progress = _final_progress(attempt.progress, outcome)
+        elif attempt is not None:
+            progress = attempt.progress
+        await self._catalog.write(self._settle, run_id, outcome, progress)
+        if attempt is not None:
+            self._forget(attempt)
         run = await self._publish(run_id)
         log.info("run ended run=%s state=%s error=%s", run_id, outcome.state, outcome.error_code or "-")
         if outcome.state in {RunState.DONE, RunState.WARNING}:

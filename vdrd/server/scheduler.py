@@ -24,6 +24,8 @@ from vdrd.server.launch import queue_job
 
 log = logging.getLogger(__name__)
 
+CATALOG_RETRY_SECONDS = 10.0
+"""How long to wait for a catalog that took nothing."""
 LOOK_AGAIN_SECONDS = 60.0
 """The longest sleep: a wall clock that was set is noticed within it."""
 
@@ -57,10 +59,16 @@ class Scheduler:
         """Fire what is due, for ever."""
         while True:
             changed = self._changed
-            for firing in await self._catalog.read(jobs.due, self._clock()):
-                await self._fire(firing)
-            next_ms = await self._catalog.read(jobs.next_due_ms)
             seconds = LOOK_AGAIN_SECONDS
+            try:
+                for firing in await self._catalog.read(jobs.due, self._clock()):
+                    await self._fire(firing)
+                next_ms = await self._catalog.read(jobs.next_due_ms)
+            except VdrError as error:
+                # A catalog whose disk is full fires nothing, and must not take the server down.
+                log.warning("no job started, trying again reason=%s", error.message)
+                await trio.sleep(CATALOG_RETRY_SECONDS)
+                continue
             if next_ms is not None:
                 seconds = min(seconds, max(0.0, (next_ms - self._clock()) / 1000))
             with trio.move_on_after(seconds):
