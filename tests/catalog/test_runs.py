@@ -35,6 +35,23 @@ def put_in(catalog: Catalog, run_id: str, state: RunState) -> None:
     )
 
 
+def test_log_line_without_measure_is_cut_and_a_page_of_long_ones_fits_into_a_message(
+    catalog: Catalog,
+) -> None:
+    queue(catalog, "r")
+    lines = [LoggedLine(time=from_ms(1), level=LogLevel.INFO, text="\u00e9" * 100_000) for _ in range(100)]
+    catalog.write_now(runs.add_log, "r", 1, lines)
+    seen: list[int] = []
+    is_all = False
+    while not is_all:
+        request = RunLog(id="r", after_sequence=seen[-1] if seen else 0, limit=200)
+        page, is_all = catalog.write_now(runs.log, request)
+        assert {len(line.text) for line in page} == {8192}
+        assert sum(len(line.text.encode()) for line in page) < 300_000
+        seen += [line.sequence for line in page]
+    assert seen == list(range(1, 101))
+
+
 @pytest.mark.parametrize(
     ("old", "new"), list(itertools.product(RunState, RunState)), ids=lambda state: str(state.value)
 )

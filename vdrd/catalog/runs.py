@@ -29,6 +29,10 @@ MOVES: dict[RunState, frozenset[RunState]] = {
 }
 """Which state may follow which. Back to queued means another attempt."""
 
+_LOG_TEXT_MAX = 8192
+"""Characters of a line: two paths of the longest kind."""
+_LOG_PAGE_BYTES = 256 << 10
+"""A page of the log ends with the line that reaches this, so that it fits into one message."""
 _LOG_LINES_MAX = 100_000
 """Lines kept per run; a source with more unreadable files is listed in its point, not here."""
 
@@ -281,7 +285,7 @@ def put_progress(connection: sqlite3.Connection, progress_by_run: dict[str, RunP
 
 
 def add_log(connection: sqlite3.Connection, run_id: str, attempt: int, lines: list[LoggedLine]) -> None:
-    """Append lines to the run's log; beyond the bound they are dropped."""
+    """Append lines to the run's log; beyond the bound they are dropped, and a long one is cut."""
     row = connection.execute(
         "SELECT coalesce(max(sequence), 0) AS last, (SELECT 1 FROM runs WHERE run_id = ?) AS known FROM"
         " run_log"
@@ -294,7 +298,7 @@ def add_log(connection: sqlite3.Connection, run_id: str, attempt: int, lines: li
     connection.executemany(
         "INSERT INTO run_log (run_id, sequence, attempt, time_ms, level, text) VALUES (?, ?, ?, ?, ?, ?)",
         [
-            (run_id, row["last"] + number, attempt, to_ms(line.time), line.level, line.text)
+            (run_id, row["last"] + number, attempt, to_ms(line.time), line.level, line.text[:_LOG_TEXT_MAX])
             for number, line in enumerate(lines[:room], start=1)
         ],
     )
@@ -320,14 +324,19 @@ def log(connection: sqlite3.Connection, request: RunLog) -> tuple[list[LogLine],
         f"SELECT * FROM run_log{conditions.sql} ORDER BY sequence LIMIT ?",
         [*conditions.values, request.limit + 1],
     ).fetchall()
-    lines = [
-        LogLine(
-            sequence=row["sequence"],
-            time=from_ms(row["time_ms"]),
-            level=LogLevel(row["level"]),
-            text=row["text"],
-            attempt=row["attempt"],
+    lines: list[LogLine] = []
+    page_bytes = 0
+    for row in rows[: request.limit]:
+        lines.append(
+            LogLine(
+                sequence=row["sequence"],
+                time=from_ms(row["time_ms"]),
+                level=LogLevel(row["level"]),
+                text=row["text"],
+                attempt=row["attempt"],
+            )
         )
-        for row in rows[: request.limit]
-    ]
-    return lines, len(rows) <= request.limit
+        page_bytes += len(row["text"].encode())
+        if page_bytes >= _LOG_PAGE_BYTES:
+            break
+    return lines, len(lines) == len(rows)
