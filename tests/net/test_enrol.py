@@ -6,7 +6,14 @@ from uuid import uuid4
 import pytest
 import trio
 
-from vdrd.model.errors import CertificateRefused, ClockWrong, TokenRefused, TokenUnreadable, Unreachable
+from vdrd.model.errors import (
+    CertificateRefused,
+    ClockWrong,
+    TokenRefused,
+    TokenUnreadable,
+    Unreachable,
+    VdrError,
+)
 from vdrd.net import ca
 from vdrd.net.address import Address
 from vdrd.net.ca import Authority
@@ -17,6 +24,7 @@ from vdrd.net.identity import Expected, Role
 from vdrd.net.link import DeafHandler
 from vdrd.net.tls13 import Tls13Profile
 from vdrd.net.token import Token, TokenBook
+from vdrd.server.reception import check_facts
 
 
 class Clock:
@@ -83,6 +91,16 @@ async def test_token_used_twice_is_refused_and_the_second_host_gets_nothing(desk
     assert "make a new token" in caught.value.message
     assert untouched(tmp_path / "second")
     assert "connection refused" in caplog.text
+
+
+async def test_bad_address_of_a_passive_host_does_not_cost_its_token(desk, served, tmp_path):
+    desk._check = check_facts
+    token, _ = desk.give_token()
+    facts = {"mode": "passive", "address": "web:not-a-port"}
+    with pytest.raises(VdrError, match="is no address"):
+        await enrol(token, tmp_path / "host", host="web", facts=facts)
+    assert untouched(tmp_path / "host")
+    await enrol(token, tmp_path / "host", host="web", facts=facts | {"address": "web:4512"})
 
 
 async def test_token_used_by_two_at_the_same_moment_lets_one_in(desk, served, tmp_path):

@@ -109,6 +109,24 @@ async def make_user(client: Client, name: str, roles: list[str]) -> str:
     return str(user.id)
 
 
+async def test_wrong_old_passwords_count_as_failed_log_ins(client: Client, wall_clock: FakeWallClock) -> None:
+    """Whoever found an open session must not guess the password there."""
+    await make_user(client, "eve", ["operator"])
+    guess = api.PasswordChange(old_password="wrong", new_password="third password")
+    for _ in range(5):
+        with pytest.raises(LoginFailed):
+            await client.ask("session.change_password", guess)
+    right = api.PasswordChange(old_password="second password", new_password="third password")
+    with pytest.raises(LockedOut):
+        await client.ask("session.change_password", right)
+    with pytest.raises(LockedOut):
+        await client.login("eve", "second password")
+    wall_clock.added_ms += 901_000
+    await client.login("eve", "second password")
+    await client.ask("session.change_password", right)
+    await client.login("eve", "third password")
+
+
 async def test_user_with_a_given_password_may_only_change_it(client: Client) -> None:
     await client.login()
     request = api.UserCreate(name="eve", password="first password", roles=["operator"])

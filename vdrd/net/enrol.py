@@ -61,11 +61,15 @@ class EnrolDesk:
         book: TokenBook,
         servers: tuple[Address, ...],
         register: Callable[[Admission], Awaitable[None]] = _nothing,
+        check: Callable[[Enrol], None] = lambda _: None,
     ) -> None:
+        """`check` looks at what a host says about itself, and raises what is wrong with it, before its token
+        is spent."""
         self.authority = authority
         self.book = book
         self.servers = servers
         self._register = register
+        self._check = check
 
     @property
     def authority_pem(self) -> str:
@@ -77,7 +81,8 @@ class EnrolDesk:
         return self.book.give(self.servers, self.authority.fingerprint, **options)  # type: ignore[arg-type]
 
     async def enrol(self, request: Enrol, address: str) -> Enrolled:
-        """Spend the token and sign. Raises TokenRefused, RequestRefused, and what `register` raises."""
+        """Spend the token and sign. Raises TokenRefused, RequestRefused, and what `check` and `register`
+        raise."""
         admission = await trio.to_thread.run_sync(self._admit, request, address)
         await self._register(admission)
         issued = admission.issued
@@ -87,6 +92,7 @@ class EnrolDesk:
     def _admit(self, request: Enrol, address: str) -> Admission:
         # The request first: a bad one does not cost the token.
         ca.check_request(request.request_pem)
+        self._check(request)
         token = self.book.use(request.token)
         issued = self.authority.issue(request.request_pem, Role(token.role), token.ident or str(uuid4()))
         return Admission(issued, token, request.host, dict(request.facts), address)

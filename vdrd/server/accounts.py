@@ -137,6 +137,34 @@ class Doorkeeper:
             raise LoginFailed
         return token, expires_ms, account
 
+    async def check_password(self, caller: Caller, password: str) -> None:
+        """Check the password of somebody who is logged in. A wrong one counts as a failed log-in: whoever
+        found an open session must not guess there.
+
+        Raises LoginFailed, LockedOut.
+        """
+        account, now_ms = caller.account, self._clock()
+        self._check_address(caller.address)
+        is_right = await self._passwords.is_right(password, account.password_hash)
+        self._check_address(caller.address)
+
+        def settle(connection: sqlite3.Connection) -> bool:
+            _check_unlocked(accounts.by_name(connection, account.name), now_ms)
+            return not is_right and accounts.note_login_failed(
+                connection,
+                account.user_id,
+                limit=self._config.login_failures_max,
+                lock_ms=int(self._config.lock_seconds * 1000),
+                now_ms=now_ms,
+            )
+
+        is_locked_now = await self._catalog.write(settle)
+        if not is_right:
+            self._note_failure(caller.address)
+            if is_locked_now:
+                log.warning("user locked out user=%s address=%s", account.name, caller.address)
+            raise LoginFailed
+
     async def caller(self, token: str, address: str) -> Caller:
         """Whose session it is. Raises SessionEnded."""
         digest = token_hash(token)

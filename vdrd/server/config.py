@@ -4,6 +4,8 @@ file."""
 from dataclasses import dataclass
 from pathlib import Path
 
+from vdrd.model.settings import AtLeastOne
+
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
@@ -29,10 +31,10 @@ class ServerConfig:
     """How long a queued run waits for its host and storage to be online before it fails. Longer than a
     reboot."""
 
-    runs_per_host: int = 2
+    runs_per_host: AtLeastOne = 2
     """Runs at once on one host: a disk and a file job may overlap, more would starve the host's own work."""
 
-    runs_per_node: int = 8
+    runs_per_node: AtLeastOne = 8
     """Runs at once on one node. Each costs threads and buffers there; eight keep two to sixteen cores
     busy."""
 
@@ -42,10 +44,10 @@ class ServerConfig:
     session_seconds: float = 7 * 86400.0
     """Any session ends after a week."""
 
-    login_failures_max: int = 5
+    login_failures_max: AtLeastOne = 5
     """Wrong passwords before a user is locked out: enough for typing errors, useless for guessing."""
 
-    address_failures_max: int = 30
+    address_failures_max: AtLeastOne = 30
     """Wrong passwords from one address within the lock time: guards against one password tried on many
     users."""
 
@@ -55,7 +57,7 @@ class ServerConfig:
     progress_write_seconds: float = 5.0
     """How often progress is written to the catalog; consoles see it live from memory."""
 
-    events_kept: int = 10_000
+    events_kept: AtLeastOne = 10_000
     """Events kept in memory for consoles that poll: about five minutes of a very busy system, 10 MiB."""
 
     host_offline_hours: float = 24.0

@@ -31,7 +31,7 @@ from vdrd.server.metadata_keeper import MetadataKeeper
 from vdrd.server.passive import PassiveDialler
 from vdrd.server.passwords import Passwords
 from vdrd.server.peers import Peers
-from vdrd.server.reception import Reception, register
+from vdrd.server.reception import Reception, check_facts, register
 from vdrd.server.retention import keep_retaining, retain_after
 from vdrd.server.scheduler import Scheduler
 from vdrd.server.services import Services
@@ -112,7 +112,8 @@ async def _assemble(
     async def enrolled(admission: Admission) -> None:
         await register(services, admission)
 
-    enrol_desk = EnrolDesk(foundation.authority, book, (Address.parse(announced, SERVER_PORT),), enrolled)
+    servers = (Address.parse(announced, SERVER_PORT),)
+    enrol_desk = EnrolDesk(foundation.authority, book, servers, enrolled, check_facts)
     doorkeeper = Doorkeeper(catalog, passwords, config, clock)
 
     class Entrance:
@@ -153,6 +154,7 @@ async def _assemble(
             beside=places(config.metadata_beside),
         ),
         passwords=passwords,
+        doorkeeper=doorkeeper,
         authority=foundation.authority,
         credentials=foundation.credentials,
         enrol_desk=enrol_desk,

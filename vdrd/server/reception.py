@@ -8,7 +8,7 @@ import msgspec
 
 from schemas.api.calls import Call
 from schemas.api.words import LinkMode
-from schemas.link import Hello
+from schemas.link import Enrol, Hello
 from vdrd.catalog import audit, certificates, hosts, nodes
 from vdrd.catalog.settings import TENANT_DEFAULT
 from vdrd.catalog.times import to_ms
@@ -72,6 +72,12 @@ class Reception:
                 self._services.background.start_soon(note_gone, self._services, ident, role)
 
 
+def check_facts(request: Enrol) -> None:
+    """Look at what a host says about itself before its token is spent. Raises AddressUnreadable."""
+    if address := request.facts.get("address"):
+        Address.parse(address, AGENT_PORT)
+
+
 async def register(services: Services, admission: Admission) -> None:
     """A machine enrolled: note it and its certificate."""
     issued = admission.issued
@@ -82,7 +88,6 @@ async def register(services: Services, admission: Admission) -> None:
     if mode is LinkMode.PASSIVE:
         host = Address.parse(admission.address).host
         address = admission.facts.get("address") or str(Address(host, AGENT_PORT))
-        Address.parse(address, AGENT_PORT)
 
     def work(connection: sqlite3.Connection) -> str:
         if issued.role is Role.AGENT:

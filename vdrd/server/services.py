@@ -10,6 +10,7 @@ from vdrd.net.credentials import Credentials
 from vdrd.net.enrol import EnrolDesk
 from vdrd.net.listen import LinkListener
 from vdrd.net.tls import TlsProfile
+from vdrd.server.accounts import Doorkeeper
 from vdrd.server.alarm import Alarm
 from vdrd.server.clock import Clock
 from vdrd.server.config import ServerConfig
@@ -41,6 +42,7 @@ class Services:
     alarm: Alarm
     metadata: MetadataKeeper
     passwords: Passwords
+    doorkeeper: Doorkeeper
     authority: Authority
     credentials: Credentials
     enrol_desk: EnrolDesk

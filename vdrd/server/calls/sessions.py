@@ -6,7 +6,6 @@ from schemas.api.values import Done
 from vdrd import __version__
 from vdrd.catalog import accounts, hosts, jobs, nodes, points, runs, storages
 from vdrd.catalog.times import from_ms
-from vdrd.model.errors import LoginFailed
 from vdrd.net.identity import Role
 from vdrd.server.accounts import Caller, who_is
 from vdrd.server.services import Services
@@ -26,9 +25,8 @@ async def who_am_i(_services: Services, caller: Caller, _request: WhoAmI) -> Who
 
 
 async def change_password(services: Services, caller: Caller, request: PasswordChange) -> Done:
-    """Change one's own password. Raises LoginFailed if the old one is wrong."""
-    if not await services.passwords.is_right(request.old_password, caller.account.password_hash):
-        raise LoginFailed
+    """Change one's own password. Raises LoginFailed if the old one is wrong, LockedOut after too many."""
+    await services.doorkeeper.check_password(caller, request.old_password)
     digest = await services.passwords.hash(request.new_password)
     await services.catalog.write(
         accounts.set_password,
