@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from vdrd.model.settings import AtLeastOne
+
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
@@ -22,10 +24,10 @@ class AgentConfig:
     listen: tuple[str, ...] = ("127.0.0.1:4512",)
     """Where a passive agent waits. Loopback: it is opened by intention only."""
 
-    rate_limit_bytes_per_second: int | None = None
+    rate_limit_bytes_per_second: AtLeastOne | None = None
     """Most that backups send, of all runs together. Not set: as fast as it goes."""
 
-    runs_max: int = 4
+    runs_max: AtLeastOne = 4
     """Runs at once. Each costs a few threads and some tens of MiB; the server asks for two at most by
     default."""
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from vdrd.model import settings
-from vdrd.model.settings import Secret, SettingsWrong
+from vdrd.model.settings import AtLeastOne, Secret, SettingsWrong
 
 NO_SECRET = Secret("")
 
@@ -17,6 +17,8 @@ class Sample:
     is_on: bool = False
     place: Path = Path("/var")
     limit: int | None = None
+    runs_max: AtLeastOne = 2
+    rate: AtLeastOne | None = None
     secret: Secret = NO_SECRET
 
 
@@ -47,6 +49,9 @@ def test_load_command_line_wins_over_files() -> None:
     [
         ("[server]\ncuont = 1", "unknown key cuont, did you mean count?"),
         ("[sevrer]\ncount = 1", "unknown table sevrer, did you mean server?"),
+        ("[server]\nruns_max = 0", "runs_max: must be at least 1, but is 0"),
+        ("[server]\nrate = 0", "rate: must be at least 1, but is 0"),
+        ("[server]\nruns_max = true", "runs_max: must be a whole number"),
         ("[server]\ncount = 1.5", "count: must be a whole number"),
         ("[server]\ncount = -1", "count: must not be negative"),
         ('[server]\ncount = "1"', "count: must be a whole number"),
@@ -61,6 +66,9 @@ def test_load_command_line_wins_over_files() -> None:
     ids=[
         "key",
         "table",
+        "zero",
+        "zero-or-none",
+        "bool-at-least",
         "fraction",
         "negative",
         "text",

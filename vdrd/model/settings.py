@@ -10,9 +10,9 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from vdrd.model.errors import BadInput
 
@@ -23,6 +23,17 @@ CONFIG_DIRECTORY = Path("/etc/vdr/conf.d")
 """Where daemons look unless told otherwise; files ending in .toml, in order of name, the later one wins."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """Annotates a number that must not be smaller: `Annotated[int, AtLeast(1)]`."""
+
+    value: float
+
+
+AtLeastOne = Annotated[int, AtLeast(1)]
+"""A whole number of something without which nothing works."""
 
 
 class SettingsWrong(BadInput):
@@ -73,8 +84,14 @@ def _named(kind: Any) -> str:
 def _converted(value: object, kind: Any, where: str) -> Any:
     """`value` from TOML as `kind`: bool, int, float, str, Path, Secret, tuple[str, ...] or one of these or
     None."""
-    if isinstance(kind, types.UnionType):
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         kind = next(part for part in kind.__args__ if part is not type(None))
+    if typing.get_origin(kind) is Annotated:
+        kind, bound = typing.get_args(kind)
+        number = _converted(value, kind, where)
+        if number < bound.value:
+            raise SettingsWrong(where=where, reason=f"must be at least {bound.value}, but is {number}")
+        return number
     if kind is bool and isinstance(value, bool):
         return value
     if kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
@@ -108,7 +125,7 @@ def load(
     `given` what the command line states outright; None there means it does not. Raises SettingsWrong naming
     file and key.
     """
-    known = typing.get_type_hints(kind)
+    known = typing.get_type_hints(kind, include_extras=True)
     values: dict[str, Any] = {}
     for name, text in files:
         try:
