@@ -335,6 +335,7 @@ def test_restore_into_the_storage_itself_is_refused_and_changes_nothing(
     [
         ["backup", "storage", "files", "", "--object", "x"],
         ["restore", "storage", "disk@latest", ""],
+        ["restore", "storage", "tree@latest", "out", "--path", ""],
         ["points", ""],
         ["init", ""],
     ],
@@ -345,6 +346,25 @@ def test_an_empty_path_is_wrong_usage_not_the_current_directory(
 ) -> None:
     done = vdr("store", *words)
     assert_refused(done, ExitCode.USAGE, "must not be empty")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("disk", "tree"), ("files", "disk.raw")], ids=["directory-as-disk", "file-as-files"]
+)
+def test_backup_of_the_other_kind_is_wrong_usage_and_says_what_to_type(
+    vdr: Vdr, storage: Path, tmp_path: Path, kind: str, name: str
+) -> None:
+    before = fingerprint(storage)
+    done = vdr("store", "backup", storage, kind, tmp_path / name, "--object", "x")
+    assert_refused(done, ExitCode.USAGE, name, "back ")
+    assert fingerprint(storage) == before
+
+
+def test_object_name_without_measure_is_refused(vdr: Vdr, storage: Path, tmp_path: Path) -> None:
+    before = fingerprint(storage)
+    done = vdr("store", "backup", storage, "disk", tmp_path / "disk.raw", "--object", "x" * 20_001)
+    assert_refused(done, ExitCode.USAGE, "at most 20000 characters")
+    assert fingerprint(storage) == before
 
 
 @pytest.mark.parametrize("name", ["", " ", "a@b", "two\nlines", "\x1b[2J", "\udcff"], ids=ascii)

@@ -46,6 +46,13 @@ def size_argument(text: str) -> int:
     return int(found.group(1)) << 10 * " KMGTP".index(found.group(2).upper() or " ")
 
 
+def selection_argument(text: str) -> str:
+    """For argparse: a path within a point. An empty one would mean everything: a trap for scripts."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path must not be empty; leave the option out for everything")
+    return text
+
+
 def add_storage_arguments(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
     """DIR, the options for its key and, where the command has an answer, --json."""
     parser.add_argument("directory", metavar="DIR", type=path_argument, help="directory of the storage")

@@ -19,7 +19,16 @@ from native.crc32c import crc32c
 from native.err import NativeError
 from vdrd.formats.binary import check_that
 from vdrd.model.errors import Damaged
-from vdrd.model.points import DOMAIN_MAX, BackupType, DiskRoot, FilesRoot, ObjectKind, Point, PointDraft
+from vdrd.model.points import (
+    DOMAIN_MAX,
+    OBJECT_NAME_CHARACTERS_MAX,
+    BackupType,
+    DiskRoot,
+    FilesRoot,
+    ObjectKind,
+    Point,
+    PointDraft,
+)
 
 VERSION = 1
 MAGIC = b"VDRPOINT"
@@ -150,6 +159,8 @@ def _from_map(name: str, body: dict[str, Any]) -> Point:
         raise ValueError("root id")
     if not 0 <= body["domain"] <= DOMAIN_MAX:
         raise ValueError("domain")
+    if len(body["object"]) > OBJECT_NAME_CHARACTERS_MAX:
+        raise ValueError("object")
     draft = PointDraft(
         object_name=body["object"],
         kind=kind,

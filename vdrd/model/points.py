@@ -8,6 +8,10 @@ DOMAIN_MAX = (1 << 32) - 1
 """Greatest number of a key domain."""
 
 
+OBJECT_NAME_CHARACTERS_MAX = 20_000
+"""Of an object's name: a host's, and the longest path that a job may have."""
+
+
 class ObjectKind(StrEnum):
     """What a point protects."""
 

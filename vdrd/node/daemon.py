@@ -38,6 +38,7 @@ from vdrd.node.config import NodeConfig
 from vdrd.node.exports import NodeExports
 from vdrd.node.handler import NodeHandler
 from vdrd.node.looks import PointLooks
+from vdrd.node.pages import pages_of
 from vdrd.node.runs import NodeRuns
 from vdrd.node.storages import StorageKeeper, record_of
 from vdrd.node.upkeep import Upkeep
@@ -45,8 +46,6 @@ from vdrd.node.upkeep import Upkeep
 log = logging.getLogger(__name__)
 SOFTWARE = f"vdr-node {__version__}"
 
-POINTS_PER_MESSAGE = 500
-"""About 200 KiB: well below a control link's bound."""
 ANNOUNCE_SECONDS = 10.0
 """How long a commit waits for the server to hear of its point before the agent hears of it. Without a link it
 does not
@@ -142,9 +141,7 @@ class Node:
         """Announce every point of a storage, so that the catalog can be made anew from it."""
         records = await trio.to_thread.run_sync(self.keeper.records, storage_id)
         scan_id = str(uuid4())
-        pages = [
-            records[at : at + POINTS_PER_MESSAGE] for at in range(0, len(records), POINTS_PER_MESSAGE)
-        ] or [[]]
+        pages = pages_of(records)
         for number, page in enumerate(pages, start=1):
             message = PointsAnnounced(
                 storage_id=storage_id,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from native.chunk import Decoder, sealed_bytes
 from native.err import NativeError
 from vdrd.model.chunks import CHUNK_ID_BYTES, ChunkKeys, EncodedBatch
-from vdrd.model.errors import Damaged, StorageUnwritable, VdrError
-from vdrd.model.points import Point, PointDraft
+from vdrd.model.errors import BadInput, Damaged, StorageUnwritable, VdrError
+from vdrd.model.points import OBJECT_NAME_CHARACTERS_MAX, Point, PointDraft
 from vdrd.store.walk import fetch_each
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ class WriteSession:
         unusable.
         """
         self._check_usable()
+        if len(draft.object_name) > OBJECT_NAME_CHARACTERS_MAX:
+            raise BadInput(what=f"an object's name has at most {OBJECT_NAME_CHARACTERS_MAX} characters")
         with self._lock:
             if self._claimed:
                 raise StorageUnwritable(

@@ -13,7 +13,15 @@ from vdrd.cli.progress import ProgressLine
 from vdrd.cli.storage_access import add_storage_arguments, open_storage, path_argument, point_document
 from vdrd.model.errors import BadInput, ExitCode
 from vdrd.model.extents import Extent
-from vdrd.model.points import DOMAIN_MAX, DiskRoot, FilesRoot, ObjectKind, Point, PointDraft
+from vdrd.model.points import (
+    DOMAIN_MAX,
+    OBJECT_NAME_CHARACTERS_MAX,
+    DiskRoot,
+    FilesRoot,
+    ObjectKind,
+    Point,
+    PointDraft,
+)
 from vdrd.model.progress import Cancel
 
 if TYPE_CHECKING:
@@ -81,6 +89,10 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(what="an object's name must not be empty or contain '@'")
     if not args.object.isprintable():
         raise BadInput(what=f"an object's name must be printable text, not {args.object!r}")
+    if len(args.object) > OBJECT_NAME_CHARACTERS_MAX:
+        raise BadInput(what=f"an object's name has at most {OBJECT_NAME_CHARACTERS_MAX} characters")
+    if kind is ObjectKind.DISK and args.path.is_dir():
+        raise BadInput(what=f"{args.path} is a directory, not a disk; back it up as: files {args.path}")
     hint = _Hint(read_changed_blocks(args.changed_blocks) if args.changed_blocks else None)
     began = time.monotonic()
     with open_storage(args, writable=True) as storage, _session(storage, args) as session:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vdrd.cli.output import JSON_ANSWER, bytes_text, seconds_text
 from vdrd.cli.progress import ProgressLine
-from vdrd.cli.storage_access import add_storage_arguments, open_storage, path_argument
+from vdrd.cli.storage_access import add_storage_arguments, open_storage, path_argument, selection_argument
 from vdrd.model.errors import BadInput, ExitCode, TargetRefused
 from vdrd.model.points import DiskRoot, FilesRoot
 from vdrd.model.progress import Cancel
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--path",
         metavar="P",
+        type=selection_argument,
         action="append",
         default=[],
         help="only this file or directory; of a disk beneath a volume, /partition-1/etc; repeatable",
