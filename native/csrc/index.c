@@ -630,7 +630,7 @@ static int write_all(int fd, const uint8_t *data, size_t bytes, uint64_t offset)
     return VDR_OK;
 }
 
-static int64_t merge_sources(const vdr_index *index, source *sources, size_t count, const uint32_t *translate,
+static int64_t merge_sources(vdr_index *index, source *sources, size_t count, bool has_table, const uint32_t *translate,
                              size_t translate_count, uint8_t *buffer, int fd, uint64_t offset) {
     int64_t written = 0;
     size_t filled = 0;
@@ -644,7 +644,11 @@ static int64_t merge_sources(const vdr_index *index, source *sources, size_t cou
         if (!least) break;
         bool again = filled && !memcmp(buffer + filled - VDR_INDEX_ENTRY_BYTES, least->entry, 32);
         if (!again && filled == capacity) {
-            if (write_all(fd, buffer, filled, offset)) return VDR_E_IO;
+            /* Segments stay as they are meanwhile, the table does not: without it, whoever waits to insert has his turn. */
+            if (!has_table) pthread_rwlock_unlock(&index->lock);
+            int error = write_all(fd, buffer, filled, offset);
+            if (!has_table) pthread_rwlock_rdlock(&index->lock);
+            if (error) return VDR_E_IO;
             offset += filled;
             filled = 0;
         }
@@ -680,7 +684,7 @@ int64_t vdr_index_write(vdr_index *index, const int64_t *handles, size_t handle_
             for (size_t k = 0; k < handle_count; k++)
                 if (index->segments[i].handle == handles[k])
                     sources[count++] = (source){.segment = &index->segments[i], .count = index->segments[i].count};
-        result = merge_sources(index, sources, count, translate, translate_count, buffer, fd, offset);
+        result = merge_sources(index, sources, count, from_table != 0, translate, translate_count, buffer, fd, offset);
     }
     pthread_rwlock_unlock(&index->lock);
     free(sources);

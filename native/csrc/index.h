@@ -88,7 +88,7 @@ uint64_t vdr_index_damage_version(vdr_index *index);
 /* Write the entries of some segments and, with `from_table`, of the table, sorted and each id once (at a place that is not damaged, if it
  * has one), to `fd` from `offset`. Pack
  * numbers are translated by `translate` (VDR_INDEX_NO_PACK leaves the entry out; packs past `translate_count` are left out).
- * Returns the number of entries, VDR_E_IO or VDR_E_MEMORY. Nothing else changes. */
+ * Returns the number of entries, VDR_E_IO or VDR_E_MEMORY. Nothing else changes. No segment may be added or dropped meanwhile. */
 int64_t vdr_index_write(vdr_index *index, const int64_t *handles, size_t handle_count, int from_table,
                         const uint32_t *translate, size_t translate_count, int fd, uint64_t offset);
 /* Take the entries of these packs (flags[pack] = 1) out of the table: a segment has them now. Returns how many went. */
