@@ -9,13 +9,27 @@ from pathlib import Path
 from native import chunk, diskmap
 from native import index as native_index
 from native.aead import NONCE_BYTES
-from vdrd.formats import damage, index, keys, live, lock, pack, point, recovery, slots, storage, verified
+from vdrd.formats import (
+    book,
+    damage,
+    index,
+    keys,
+    live,
+    lock,
+    pack,
+    point,
+    recovery,
+    slots,
+    storage,
+    verified,
+)
 from vdrd.formats.keys import RootKeys
 from vdrd.model import storage_time
 from vdrd.model.chunks import CHUNK_BYTES_MAX, ChunkKind
 from vdrd.model.storage import COMPRESSION_LEVELS, Encryption, KeyMaterial, SlotKind
 from vdrd.store.index import SEGMENTS_MAX
 from vdrd.store.packs import PACK_BYTES
+from vdrd.store.points import UNLISTED_MAX
 
 TEXT = Path(__file__).parents[2].joinpath("docs", "formats", "store.md").read_text()
 SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8}
@@ -50,6 +64,7 @@ def test_headers_as_written_have_the_length_they_claim() -> None:
         (index.MAGIC, index.HEADER),
         (point.MAGIC, point.HEADER),
         (live.MAGIC, live.HEADER),
+        (book.MAGIC, book.HEADER),
         (damage.MAGIC, damage.HEADER),
         (verified.MAGIC, verified.HEADER),
     ):
@@ -91,6 +106,7 @@ def test_entries_have_the_lengths_written() -> None:
     assert lock.ROW.size == 32
     assert f"version u16 = {live.VERSION}" in TEXT
     assert f"{storage_time.RESTART_MAX.days} days ahead" in TEXT
+    assert f"read more than {UNLISTED_MAX} points" in TEXT
     assert f"1 part in {storage_time.SLEW}" in TEXT
     assert "| marks | 56 bytes each" in TEXT
     assert damage.ROW.size == 56

@@ -70,7 +70,7 @@ def _microseconds(time: datetime) -> int:
 
 def encode_point(point: Point, storage_id: bytes, keys: PointKeys) -> bytes:
     """The file: header, body, signature."""
-    body = msgpack.packb(_to_map(point), use_bin_type=True, unicode_errors="surrogateescape")
+    body = encode_body(point)
     nonce = os.urandom(12)
     point_id = bytes.fromhex(point.point_id)
     length = len(body) + keys.algorithm.tag_bytes
@@ -83,6 +83,19 @@ def encode_point(point: Point, storage_id: bytes, keys: PointKeys) -> bytes:
     data = start + crc32c(start).to_bytes(4, "little") + body
     signature = Ed25519PrivateKey.from_private_bytes(keys.signing_seed).sign(data)
     return bytes(data + signature)
+
+
+def encode_body(point: Point) -> bytes:
+    """The body alone, in clear."""
+    return bytes(msgpack.packb(_to_map(point), use_bin_type=True, unicode_errors="surrogateescape"))
+
+
+def decode_body(name: str, body: bytes) -> Point:
+    """The point of a body in clear. Raises Damaged."""
+    try:
+        return _from_map(name, msgpack.unpackb(body, unicode_errors="surrogateescape"))
+    except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
+        raise Damaged(what=f"point {name}", reason="its body cannot be understood") from error
 
 
 def point_epoch(data: bytes, name: str) -> int:
@@ -114,9 +127,9 @@ def decode_point(data: bytes, name: str, storage_id: bytes, keys: PointKeys) -> 
         if keys.algorithm is not Algorithm.NONE:
             with Aead(keys.algorithm, keys.record_key[: keys.algorithm.key_bytes]) as aead:
                 body = aead.unseal(nonce, body, header[:-4])
-        return _from_map(name, msgpack.unpackb(body, unicode_errors="surrogateescape"))
-    except (NativeError, ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
+    except NativeError as error:
         raise Damaged(what=what, reason="its body cannot be understood") from error
+    return decode_body(name, body)
 
 
 def _to_map(point: Point) -> dict[str, Any]:

@@ -90,7 +90,7 @@ class Storage:
         self._is_collecting = False
         self._held: list[Point] = []
         self.guard = PointGuard(directory, keyring, clocks)
-        self.book = PointBook(directory, keyring, self.guard.commit_time)
+        self.book = PointBook(directory, keyring, self.guard.commit_time, writable=writable)
         self.index = ChunkIndex(directory, keyring)
         self._pool: PackPool | None = None
         if writable:
