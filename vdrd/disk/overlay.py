@@ -168,6 +168,8 @@ def _new_identity(
 
 def _create(path: Path, size_bytes: int, identity: str, block_bytes: int, keys: OverlayKeys | None) -> None:
     """Make an empty overlay under another name and rename it: a directory at `path` is always a whole one."""
+    parents = list(path.absolute().parents)
+    renamed = parents[: 1 + sum(not parent.exists() for parent in parents)]
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
@@ -182,7 +184,8 @@ def _create(path: Path, size_bytes: int, identity: str, block_bytes: int, keys: 
             native_overlay.create(fds[0], fds[1], made)
         sync_directory(new)
         new.rename(path)
-        sync_directory(path.parent)
+        for parent in renamed:
+            sync_directory(parent)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise

@@ -608,7 +608,8 @@ def _fill(directory: StorageDirectory, slot: bytes, header: bytes) -> None:
         os.close(directory.create(name))
     directory.sync_directory("packs")
     directory.write_file(slot_name(os.urandom(4).hex()), slot)
-    # Last: a directory without storage.json is no storage.
+    # Last, and after all else is durable: a directory with storage.json is a whole storage.
+    directory.sync_directory(".")
     directory.write_file("storage.json", header)
 
 
