@@ -28,6 +28,7 @@ from schemas.control import (
     StoragePlace,
 )
 from vdrd.jobs import backup, restore
+from vdrd.model.progress import Cancel
 from vdrd.model.storage import Encryption
 from vdrd.net.address import Address
 from vdrd.net.ca import Authority, now_utc
@@ -135,8 +136,8 @@ class Headquarters:
             parents = [backup.parent_record(point) for point in backup.plan(spec, self.storage.point)]
             self.service = backup.BackupService(self.storage, spec, lambda point: None)
         else:
-            root = restore.plan(spec, self.storage.point)
-            self.service = restore.RestoreService(self.storage, self.storage.point(spec.restore.point_id))
+            offered = restore.offer(spec, self.storage, Cancel())
+            root, self.service = offered.root, offered.service
         tickets = self.tickets.issue(
             spec.run_id, self.link.peer.ident, self.service, count=spec.channel_count, seconds=60
         )
