@@ -22,7 +22,7 @@ class StorageInfo(Message, frozen=True, kw_only=True):
     compression: int | None
     is_online: bool
     problem: str = ""
-    """Why it is not online; empty if it is."""
+    """Why it is not online, or, when it is, what was found damaged in it."""
     created_at: Time
     point_count: int = 0
     stored_bytes: int = 0

@@ -212,6 +212,14 @@ def _storages(connection: sqlite3.Connection, present: Present) -> Iterator[Cond
                     **place,
                 )
             continue
+        if row["problem"]:
+            yield Condition(
+                AlertKind.DAMAGE,
+                level=AlertLevel.CRITICAL,
+                text=f"Storage {row['name']}: {row['problem']}. A verification names what suffers; the next"
+                " backup mends what the source still has, a repair the rest",
+                **place,
+            )
         if row["capacity_bytes"] <= 0:
             continue
         free_share = row["free_bytes"] / row["capacity_bytes"]

@@ -53,5 +53,9 @@ class NodeConfig:
     """Bytes a second that freeing space may read and write. 0: no limit. A fraction of what a disk does, so
     that backups and restores go before."""
 
+    verify_sample_percent: float = 1.0
+    """Share of each storage's data that is read and checked every day, at random. 0: none. One percent costs
+    little and meets rot long before a restore does; verify all data now and then all the same."""
+
     log_level: str = "info"
     """Least level written to the log: debug, info, warning or error."""

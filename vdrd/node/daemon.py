@@ -40,6 +40,7 @@ from vdrd.node.handler import NodeHandler
 from vdrd.node.looks import PointLooks
 from vdrd.node.pages import pages_of
 from vdrd.node.runs import NodeRuns
+from vdrd.node.sampling import Sampling
 from vdrd.node.storages import StorageKeeper, record_of
 from vdrd.node.upkeep import Upkeep
 
@@ -81,12 +82,15 @@ class Node:
         )
         self.looks = PointLooks()
         self.upkeep = Upkeep(self.keeper, config)
+        samples = config.state_directory / "samples.json"
+        self.sampling = Sampling(self.keeper, samples, config.verify_sample_percent)
         self.handler = NodeHandler(
             self.keeper,
             self.runs,
             self.exports,
             self.looks,
             self.upkeep,
+            sampling=self.sampling,
             announce=lambda storage_id: nursery.start_soon(self._scan_again, storage_id),
             revoke=self._revoke,
         )
@@ -258,6 +262,7 @@ async def serve(
             addresses = [Address.parse(text, NODE_PORT) for text in config.listen]
             real = await nursery.start(node.listener.serve, addresses)
             nursery.start_soon(node.upkeep.run)
+            nursery.start_soon(node.sampling.run)
             announced = Address.parse(config.announce, NODE_PORT) if config.announce else real[0]
             node.runs.data_address = str(announced)
             node.runs.fingerprint = node.credentials.identity().fingerprint

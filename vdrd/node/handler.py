@@ -39,6 +39,7 @@ from vdrd.node.exports import NodeExports
 from vdrd.node.listing import browse, read_part
 from vdrd.node.looks import PointLooks
 from vdrd.node.runs import NodeRuns
+from vdrd.node.sampling import Sampling
 from vdrd.node.storages import StorageKeeper
 from vdrd.node.upkeep import Upkeep
 from vdrd.store import metadata_folder
@@ -59,6 +60,7 @@ class NodeHandler:
         looks: PointLooks,
         upkeep: Upkeep,
         *,
+        sampling: Sampling,
         announce: Callable[[str], None],
         revoke: Callable[[str], None],
     ) -> None:
@@ -67,6 +69,7 @@ class NodeHandler:
         self._exports = exports
         self._looks = looks
         self._upkeep = upkeep
+        self._sampling = sampling
         self._announce = announce
         self._revoke = revoke
 
@@ -102,7 +105,7 @@ class NodeHandler:
             case StorageOpen():
                 return await trio.to_thread.run_sync(self._keeper.open, message)
             case StorageClose():
-                users = (self._runs, self._exports, self._looks, self._upkeep)
+                users = (self._runs, self._exports, self._looks, self._upkeep, self._sampling)
                 if any(user.is_used(message.storage_id) for user in users):
                     raise Conflict(what="the storage is in use", remedy="end its runs and exports first")
                 await trio.to_thread.run_sync(self._looks.close_storage, message.storage_id)

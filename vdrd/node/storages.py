@@ -333,6 +333,12 @@ def _packed_bytes(path: Path) -> int:
     return total
 
 
+def _damage_text(count: int) -> str:
+    if not count:
+        return ""
+    return f"{count} of its chunks are damaged"
+
+
 def _announced(held: Held) -> StorageAnnounced:
     capacity_bytes, free_bytes = _space(held.path)
     if held.storage is None:
@@ -353,6 +359,7 @@ def _announced(held: Held) -> StorageAnnounced:
         encryption=Encryption(info.encryption),
         compression=info.compression,
         is_online=True,
+        problem=_damage_text(held.storage.damaged_chunks()),
         stored_bytes=_packed_bytes(held.path),
         capacity_bytes=capacity_bytes,
         free_bytes=free_bytes,

@@ -291,6 +291,11 @@ class Storage:
         """Something is known to be lost or damaged, needed or not."""
         return self.index.has_gaps or bool(self.index.native.damages())
 
+    def damaged_chunks(self) -> int:
+        """How many chunks were found damaged and stand whole nowhere."""
+        ids = b"".join({mark.chunk_id for mark in self.damage.marks() if mark.offset})
+        return sum(self.index.native.lacking(ids))
+
     def lacking(self, point: Point) -> frozenset[bytes]:
         """Ids of the chunks below a point that no pack holds whole. Costs nothing while nothing is doubtful.
 
