@@ -82,6 +82,8 @@ class StorageStatisticsReply(Message, frozen=True, kw_only=True):
     """Sum over the points of the plain bytes that each found lacking."""
     stored_bytes: int
     """Bytes of the packs, with what no point uses any more until a collection frees it."""
+    live_bytes: int | None = None
+    """Of that, what points reach; None when points came or went since the last collection counted."""
     capacity_bytes: int
     free_bytes: int
 

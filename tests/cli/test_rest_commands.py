@@ -190,6 +190,11 @@ def test_points_restore_and_export_by_beginning_of_id(logged_in: Shell) -> None:
     export = logged_in.ok("export", "start", disk["id"], "--read-only")
     assert (export["url"].startswith("nfs://"), export["is_writable"]) == (True, False)
     assert logged_in.ok("export", "stop", disk["id"][:16])["id"] == export["id"]
+    locked = logged_in.ok("point", "lock", points[0]["id"][:12], "--until", "2999-01-31")
+    assert locked["locked_until"] == "2999-02-01T00:00:00Z"
+    assert logged_in.ok("point", "lock", points[0]["id"], "--hold")["is_held"]
+    assert not logged_in.ok("point", "lock", points[0]["id"], "--release-hold")["is_held"]
+    assert logged_in.run("point", "lock", points[0]["id"], "--until", "soon")[0] == ExitCode.USAGE
     assert logged_in.ok("point", "forget", points[-1]["id"])["forgotten_ids"] == [points[-1]["id"]]
     code, _, err = logged_in.run("point", "show", "")
     assert (code, "could be" in err) == (ExitCode.USAGE, True)

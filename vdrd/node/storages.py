@@ -306,6 +306,7 @@ class StorageKeeper:
             logical_bytes=sum(point.draft.logical_bytes for point in points),
             added_bytes=sum(point.draft.new_bytes for point in points),
             stored_bytes=statistics.stored_bytes,
+            live_bytes=statistics.live_bytes,
             capacity_bytes=capacity_bytes,
             free_bytes=free_bytes,
         )

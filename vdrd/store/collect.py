@@ -31,6 +31,9 @@ LIVE_NAME = "index/live.bin"
 _COPY_CHUNKS = 16
 """Chunks copied between two looks at the rate: about a MiB."""
 
+_TIDY_ENTRIES_MAX = 1 << 18
+"""Entries of a segment that is written again while backups run: 12 MiB, some 30 ms."""
+
 Packs = list[tuple[int, PackRow]]
 """Packs with their numbers."""
 
@@ -251,6 +254,8 @@ class Collection:
         index = self._storage.index
         alive = {row.pack_id for row in index.pack_rows().values()}
         for segment in list(index.segments):
+            if segment.header.entry_count > _TIDY_ENTRIES_MAX and self._storage.statistics().session_count:
+                continue  # a commit would wait; another collection will find it
             gone = sum(row.chunk_count for row in segment.packs if row.pack_id not in alive)
             if gone * 4 > segment.header.entry_count:
                 index.rewrite([segment])

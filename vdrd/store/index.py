@@ -55,7 +55,8 @@ class ChunkIndex:
         self.native = Index()
         self._directory = directory
         self._keyring = keyring
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # while segments are written and packs retired: may be long
+        self._rows_lock = threading.Lock()  # of what follows: never long, backups wait for it
         self.segments: list[Segment] = []
         self._unindexed: dict[int, PackRow] = {}
         self._unindexed_chunks = 0
@@ -177,14 +178,18 @@ class ChunkIndex:
         self._note(number, row)
 
     def _note(self, number: int, row: PackRow) -> None:
-        self.packs[number] = self._unindexed[number] = row
-        self._unindexed_chunks += row.chunk_count
+        with self._rows_lock:
+            self.packs[number] = self._unindexed[number] = row
+            self._unindexed_chunks += row.chunk_count
+
+    def _forget_unindexed(self, number: int) -> None:
+        if gone := self._unindexed.pop(number, None):
+            self._unindexed_chunks -= gone.chunk_count
 
     def pack_sealed(self, pack: SealedPack) -> None:
         """A pack that this process wrote is durable: the next segment names it."""
         row = PackRow(pack.pack_id, pack.domain, pack.epoch, pack.chunk_count, pack.file_bytes)
-        with self._lock:
-            self._note(pack.number, row)
+        self._note(pack.number, row)
 
     # ---- writing ----
 
@@ -196,11 +201,13 @@ class ChunkIndex:
     def flush(self) -> None:
         """Write a segment that names every sealed pack; durable on return."""
         with self._lock:
-            rows = self._unindexed
+            with self._rows_lock:
+                rows = dict(self._unindexed)
             if rows:
                 self._write_segment(rows, [], from_table=True)
-                self._unindexed.clear()
-                self._unindexed_chunks = 0
+                with self._rows_lock:
+                    for number in rows:
+                        self._forget_unindexed(number)
 
     def merge(self) -> None:
         """Write segments together until there are few enough."""
@@ -294,9 +301,9 @@ class ChunkIndex:
         with self._lock:
             if not self.native.pack_retire(number, ids):
                 return False
-            self.packs.pop(number, None)
-            if gone := self._unindexed.pop(number, None):
-                self._unindexed_chunks -= gone.chunk_count
+            with self._rows_lock:
+                self.packs.pop(number, None)
+                self._forget_unindexed(number)
             return True
 
     def pack_lost(self, number: int) -> None:
@@ -306,7 +313,7 @@ class ChunkIndex:
 
     def pack_rows(self) -> dict[int, PackRow]:
         """All packs in use, by number."""
-        with self._lock:
+        with self._rows_lock:
             return dict(self.packs)
 
     def close(self) -> None:
