@@ -50,12 +50,22 @@ static int open_node(const vdr_nfs_scratch *self, const vdr_nfs_node *node, uint
     return open_beneath(self->tree_fd, path, flags, 0);
 }
 
-static uint64_t generation_of(const struct statx *status)
+/* An inode number is used again. The file system's own handle tells its users apart, where it has handles, and the time of
+ * birth does, unless two were born in one tick of the clock. */
+static uint64_t generation_of(int at, const char *name, const struct statx *status)
 {
-    /* An inode number is used again, but not for a file born in the same nanosecond. */
-    if (!(status->stx_mask & STATX_BTIME))
-        return 1;
-    return (uint64_t)status->stx_btime.tv_sec * SECOND_NS + status->stx_btime.tv_nsec;
+    static const uint8_t key[VDR_SIPHASH_KEY_BYTES];
+    union {
+        struct file_handle handle;
+        uint8_t bytes[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+    } found = {.handle.handle_bytes = MAX_HANDLE_SZ};
+    int mount;
+    uint64_t generation = 1;
+    if (name_to_handle_at(at, name, &found.handle, &mount, *name ? 0 : AT_EMPTY_PATH) == 0)
+        generation = vdr_siphash(key, found.handle.f_handle, found.handle.handle_bytes);
+    if (status->stx_mask & STATX_BTIME)
+        generation += (uint64_t)status->stx_btime.tv_sec * SECOND_NS + status->stx_btime.tv_nsec;
+    return generation;
 }
 
 static int stat_at(int fd, const char *name, struct statx *status)
@@ -103,9 +113,10 @@ static int has_room(vdr_nfs_scratch *self, uint64_t bytes)
 }
 
 /* Put what is really there into the tree as `prepared`, which is the tree's or gone on return. */
-static int adopt(vdr_nfs_scratch *self, vdr_nfs_name *prepared, const struct statx *status, vdr_nfs_node **adopted)
+static int adopt(vdr_nfs_scratch *self, vdr_nfs_name *prepared, int at, const char *text, const struct statx *status,
+                 vdr_nfs_node **adopted)
 {
-    uint64_t generation = generation_of(status);
+    uint64_t generation = generation_of(at, text, status);
     vdr_nfs_node *node = vdr_nfs_tree_node(&self->tree, status->stx_ino, generation);
     if (!node) {
         node = vdr_nfs_tree_make_node();
@@ -150,7 +161,7 @@ static int scan_directory(vdr_nfs_scratch *self, vdr_nfs_node *directory)
             error = E2BIG;
         else {
             vdr_nfs_name *name = vdr_nfs_tree_prepare(&self->tree, directory, entry->d_name, strlen(entry->d_name));
-            error = name ? adopt(self, name, &status, &node) : ENOMEM;
+            error = name ? adopt(self, name, fd, entry->d_name, &status, &node) : ENOMEM;
         }
     }
     closedir(stream);
@@ -166,7 +177,7 @@ static int name_the_disk(vdr_nfs_scratch *self, const char *disk_name)
     struct statx status;
     if (stat_at(self->fd, placeholder_name, &status))
         return errno;
-    vdr_nfs_node *node = vdr_nfs_tree_node(&self->tree, status.stx_ino, generation_of(&status));
+    vdr_nfs_node *node = vdr_nfs_tree_node(&self->tree, status.stx_ino, generation_of(self->fd, placeholder_name, &status));
     if (node)
         return 0;
     char text[VDR_NFS_FILE_NAME_BYTES_MAX + 1];
@@ -181,7 +192,7 @@ static int name_the_disk(vdr_nfs_scratch *self, const char *disk_name)
         vdr_nfs_tree_drop(name);
         return error;
     }
-    return adopt(self, name, &status, &node);
+    return adopt(self, name, self->fd, placeholder_name, &status, &node);
 }
 
 static int fill(vdr_nfs_scratch *self)
@@ -461,7 +472,7 @@ static int adopt_made(vdr_nfs_scratch *self, place *at, vdr_nfs_name *prepared, 
     if (error)
         vdr_nfs_tree_drop(prepared);
     else
-        error = adopt(self, prepared, &status, &node);
+        error = adopt(self, prepared, at->fd, at->text, &status, &node);
     if (error)
         return error;
     *made = file_of(node);

@@ -65,7 +65,8 @@ class RunningServer:
 
     def sweep(self, seconds: float) -> None:
         """Enforce the time limits as if so much time had gone by."""
-        self.exports.enforce_limits_at(time.monotonic_ns() + int(seconds * 1e9))
+        now_ns = time.monotonic_ns() + int(seconds * 1e9)
+        trio.from_thread.run_sync(self.exports.enforce_limits_at, now_ns, trio_token=self._token)
 
     def log_events(self) -> None:
         """Log what the service threads have told until now."""

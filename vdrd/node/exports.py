@@ -19,6 +19,7 @@ from fuse_nfs.listen import ListenAddress
 from fuse_nfs.server import ExportServer, serve_exports
 from schemas.control import ExportAdd, ExportAdded
 from vdrd.disk.overlay import OverlayDisk
+from vdrd.disk.overlay_search import FILES_SUFFIX
 from vdrd.disk.source import DiskSource, NativeDisk
 from vdrd.model.errors import BadInput
 from vdrd.model.points import DiskRoot
@@ -28,7 +29,7 @@ from vdrd.store.storage import Storage
 log = logging.getLogger(__name__)
 
 CACHE_NAME = "cache"
-SCRATCH_NAME = "files"
+SCRATCH_NAME = CACHE_NAME + FILES_SUFFIX
 """What clients put beside the disk of a writable export."""
 
 
