@@ -5,6 +5,8 @@ import shutil
 import struct
 import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 MODULES = Path("/lib/modules")
@@ -135,29 +137,18 @@ def run_script(
         guest.kill()
 
 
-def make_boot_disk(path: Path, script: str) -> None:
-    """A raw disk of 48 MiB that boots by itself: MBR, a partition with ext4, extlinux, kernel and initramfs.
-
-    The script finds the partition mounted at /mnt.
-    """
-    start, sectors = 2048, 46 << 11
+@contextmanager
+def mounted_boot_disk(path: Path, mebibytes: int) -> Iterator[Path]:
+    """A raw disk with an MBR and one bootable partition with ext4, mounted until the context ends."""
+    start, sectors = 2048, (mebibytes - 2) << 11
     # One bootable Linux partition, by block numbers only.
     entry = struct.pack("<B3sB3sII", 0x80, b"\xfe\xff\xff", 0x83, b"\xfe\xff\xff", start, sectors)
     with path.open("wb") as file:
-        file.truncate(48 << 20)
+        file.truncate(mebibytes << 20)
         file.write(Path("/usr/lib/EXTLINUX/mbr.bin").read_bytes().ljust(446, b"\0"))
         file.write(entry + bytes(48) + b"\x55\xaa")
-    attach = [
-        "losetup",
-        "--find",
-        "--show",
-        "--offset",
-        str(start << 9),
-        "--sizelimit",
-        str(sectors << 9),
-        path,
-    ]
-    loop = subprocess.run(attach, check=True, capture_output=True, text=True).stdout.strip()
+    attach = ["losetup", "--find", "--show", "--offset", str(start << 9), "--sizelimit", str(sectors << 9)]
+    loop = subprocess.run([*attach, path], check=True, capture_output=True, text=True).stdout.strip()
     mounted = path.with_suffix(".mnt")
     mounted.mkdir()
     try:
@@ -166,19 +157,33 @@ def make_boot_disk(path: Path, script: str) -> None:
         subprocess.run(make, check=True)
         subprocess.run(["mount", loop, mounted], check=True)
         try:
-            boot = mounted / "boot"
-            boot.mkdir()
-            shutil.copy(f"/boot/vmlinuz-{kernel_release()}", boot / "vmlinuz")
-            mount_disk = "mount -t ext4 /dev/vda1 /mnt || exit 9\n"
-            make_initramfs(path.with_suffix(".cpio"), mount_disk + script, BASE_MODULES)
-            shutil.move(path.with_suffix(".cpio"), boot / "initrd")
-            boot.joinpath("extlinux.conf").write_text(
-                "DEFAULT linux\nLABEL linux\n  KERNEL /boot/vmlinuz\n  INITRD /boot/initrd\n"
-                "  APPEND console=ttyS0 quiet panic=-1 mitigations=off\n"
-            )
-            subprocess.run(["extlinux", "--install", boot], check=True, capture_output=True)
+            yield mounted
         finally:
             subprocess.run(["umount", mounted], check=True)
     finally:
         subprocess.run(["losetup", "--detach", loop], check=True)
         mounted.rmdir()
+
+
+def install_boot_loader(boot: Path, arguments: str) -> None:
+    """Let a mounted boot disk start /boot/vmlinuz with /boot/initrd."""
+    boot.joinpath("extlinux.conf").write_text(
+        "DEFAULT linux\nLABEL linux\n  KERNEL /boot/vmlinuz\n  INITRD /boot/initrd\n"
+        f"  APPEND console=ttyS0 quiet panic=-1 mitigations=off {arguments}\n"
+    )
+    subprocess.run(["extlinux", "--install", boot], check=True, capture_output=True)
+
+
+def make_boot_disk(path: Path, script: str) -> None:
+    """A raw disk of 48 MiB that boots by itself: MBR, a partition with ext4, extlinux, kernel and initramfs.
+
+    The script finds the partition mounted at /mnt.
+    """
+    with mounted_boot_disk(path, 48) as mounted:
+        boot = mounted / "boot"
+        boot.mkdir()
+        shutil.copy(f"/boot/vmlinuz-{kernel_release()}", boot / "vmlinuz")
+        mount_disk = "mount -t ext4 /dev/vda1 /mnt || exit 9\n"
+        make_initramfs(path.with_suffix(".cpio"), mount_disk + script, BASE_MODULES)
+        shutil.move(path.with_suffix(".cpio"), boot / "initrd")
+        install_boot_loader(boot, "")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuse_nfs.debian import make_debian_disk
 from tests.fuse_nfs.guest import Guest, make_boot_disk
 
 SCRIPT = """
@@ -70,9 +71,9 @@ class Exporter:
         assert self.process.stdout is not None
         self.process.stdout.close()
 
-    def boot(self) -> Guest:
+    def boot(self, seconds: float = 120) -> Guest:
         drive = f"file={self.url},format=raw,if=virtio,cache=none"
-        return Guest("-drive", drive, namespace=self.namespace)
+        return Guest("-drive", drive, namespace=self.namespace, seconds=seconds)
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +148,40 @@ sha256sum -c /mnt/sums || exit 8
         assert guest.wait_for("GUEST-EXIT") == "GUEST-EXIT 0"
     finally:
         guest.kill()
+
+
+DEBIAN_SCRIPT = """
+echo boot >> /var/boots
+[ -f /var/written ] && echo "GUEST-FOUND $(sha256sum < /var/written)"
+dd if=/dev/urandom of=/var/written bs=1M count=32 2>/dev/null
+sync
+echo "GUEST-WROTE $(wc -l < /var/boots) $(sha256sum < /var/written)"
+"""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+def test_debian_boots_to_its_login_again_with_what_it_wrote(
+    vdr: Callable[..., subprocess.CompletedProcess[str]],
+    start_export: Callable[[Path], Exporter],
+    storage_dir: Path,
+    tmp_path: Path,
+) -> None:
+    disk = tmp_path / "debian.raw"
+    make_debian_disk(disk, DEBIAN_SCRIPT)
+    assert vdr("store", "init", storage_dir).returncode == 0
+    assert vdr("store", "backup", storage_dir, "disk", disk, "--object", "vm").returncode == 0
+    written = ""
+    for count in (1, 2):
+        exporter = start_export(storage_dir)
+        guest = exporter.boot(seconds=900)
+        try:
+            if count > 1:
+                assert guest.wait_for("GUEST-FOUND").split()[1] == written
+            line = guest.wait_for("GUEST-WROTE").split()
+            assert line[1] == str(count)
+            written = line[2]
+            guest.wait_for(r"Debian GNU/Linux 12 vdr-guest ttyS0")
+        finally:
+            guest.kill()
+            exporter.kill()
