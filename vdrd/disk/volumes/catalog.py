@@ -10,6 +10,7 @@ from vdrd.disk.volumes.ext import Ext
 from vdrd.disk.volumes.fat import Fat
 from vdrd.disk.volumes.file_system import FileSystem
 from vdrd.disk.volumes.lvm import LogicalVolume, PhysicalVolume, logical_volumes, physical_volume
+from vdrd.disk.volumes.ntfs import Ntfs
 from vdrd.disk.volumes.partitions import partitions
 from vdrd.disk.volumes.ranges import Range, Unreadable
 from vdrd.disk.volumes.xfs import Xfs
@@ -18,8 +19,8 @@ WHOLE_NAME = "disk"
 """Folder of a file system that fills its disk, without partitions."""
 VOLUMES_MAX = 4096
 T = TypeVar("T")
-_Reader = type[Btrfs] | type[Ext] | type[Xfs] | type[ExFat] | type[Fat]
-_READERS: tuple[_Reader, ...] = (Btrfs, Ext, Xfs, ExFat, Fat)
+_Reader = type[Btrfs] | type[Ext] | type[Xfs] | type[Ntfs] | type[ExFat] | type[Fat]
+_READERS: tuple[_Reader, ...] = (Btrfs, Ext, Xfs, Ntfs, ExFat, Fat)
 _MARKS = (
     (0, b"LUKS\xba\xbe", "crypto_LUKS", "it is encrypted"),
     (4086, b"SWAPSPACE2", "swap", "it holds swap space"),
