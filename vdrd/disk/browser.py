@@ -7,6 +7,7 @@ nonsense costs the question that was asked, not more. Must not know file systems
 
 import logging
 import os
+import re
 import select
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -113,6 +115,18 @@ class DiskBrowser:
         buffer = bytearray(length)
         self._disk.read_into(offset, buffer)
         return bytes(buffer)
+
+    def peak_memory_bytes(self) -> int:
+        """Most memory that the process had so far; 0 if there is none."""
+        with self._lock:
+            if self._process is None:
+                return 0
+            try:
+                status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+            except OSError:
+                return 0
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+        return int(found.group(1)) << 10 if found else 0
 
     def close(self) -> None:
         """End the process."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from native.segment import is_safe_path
 from vdrd.disk.browse_messages import EntryShown, VolumeShown
-from vdrd.disk.browser import DiskBrowser, GuestFile, checked_places
+from vdrd.disk.browser import ANSWER_SECONDS, DiskBrowser, GuestFile, checked_places
 from vdrd.disk.source import DiskSource
 from vdrd.disk.volumes.file_system import CODED, DIRECTORY, FILE, HOLE
 from vdrd.files.browse import clean_path
@@ -66,9 +66,9 @@ class DiskFiles:
     """Files of one disk. For one thread at a time; close it to end its process. The disk stays the
     caller's."""
 
-    def __init__(self, disk: DiskSource) -> None:
+    def __init__(self, disk: DiskSource, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         self._disk = disk
-        self._browser = DiskBrowser(disk)
+        self._browser = DiskBrowser(disk, answer_seconds=answer_seconds)
 
     def close(self) -> None:
         """End the process."""
@@ -79,6 +79,10 @@ class DiskFiles:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def peak_memory_bytes(self) -> int:
+        """Most memory that the process had so far; 0 if there is none."""
+        return self._browser.peak_memory_bytes()
 
     # ---- looking ---------------------------------------------------------------------------------------
 
