@@ -102,21 +102,21 @@ def _make_unix(root: Path, noise: random.Random) -> None:
 Fill = Callable[[Path], None]
 
 
-def fill(device: Path, place: Path, kind: str, make: Fill) -> None:
+def fill(device: Path, place: Path, kind: str, make: Fill, *, inode_count: int = 4000) -> None:
     """Make a file system of a kind on a device and fill it."""
     mkfs, mount = KINDS[kind]
-    run(*mkfs, device)
+    run(*(word.replace("INODES", str(inode_count)) for word in mkfs), device)
     with mounted(device, place, *mount) as root:
         make(root)
         run("sync", "-f", root)
 
 
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "ext2": (("mkfs.ext2", "-q", "-I", "256", "-N", "4000"), ("mount", "-t", "ext4")),
-    "ext3": (("mkfs.ext3", "-q", "-I", "256", "-N", "4000"), ("mount",)),
-    "ext4": (("mkfs.ext4", "-q", "-N", "4000"), ("mount",)),
-    "ext4 inline": (("mkfs.ext4", "-q", "-O", "inline_data", "-N", "4000"), ("mount",)),
-    "ext4 1k": (("mkfs.ext4", "-q", "-b", "1024", "-N", "4000"), ("mount",)),
+    "ext2": (("mkfs.ext2", "-q", "-I", "256", "-N", "INODES"), ("mount", "-t", "ext4")),
+    "ext3": (("mkfs.ext3", "-q", "-I", "256", "-N", "INODES"), ("mount",)),
+    "ext4": (("mkfs.ext4", "-q", "-N", "INODES"), ("mount",)),
+    "ext4 inline": (("mkfs.ext4", "-q", "-O", "inline_data", "-N", "INODES"), ("mount",)),
+    "ext4 1k": (("mkfs.ext4", "-q", "-b", "1024", "-N", "INODES"), ("mount",)),
     "xfs": (("mkfs.xfs", "-q"), ("mount",)),
     "xfs 1k": (("mkfs.xfs", "-q", "-b", "size=1024", "-n", "size=8192"), ("mount",)),
     "btrfs": (("mkfs.btrfs", "-q"), ("mount",)),

@@ -49,13 +49,45 @@ def restored(image: Path, paths: list[str], target: Path) -> tuple[dict[bytes, S
     return seen_by_driver(target), [*made.warnings.first, *report.warnings]
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+_ALWAYS = (
+    "ext3",
+    "ext4",
+    "ext4 inline",
+    "xfs",
+    "btrfs",
+    "btrfs lzo",
+    "btrfs zstd",
+    "fat16",
+    "fat32",
+    "exfat",
+    "ntfs",
+)
+
+
+def kinds(*names: str) -> list[object]:
+    """Parameters: those of every run, and the others for long ones."""
+    return [name if name in _ALWAYS else pytest.param(name, marks=pytest.mark.long) for name in names]
+
+
+@pytest.mark.parametrize("kind", kinds(*KINDS))
 def test_file_system_restored_is_what_the_kernel_shows(kind: str, tmp_path: Path) -> None:
+    compare_with_kernel(kind, tmp_path, mebibytes=320, file_count=100)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_large_file_system_restored_is_what_the_kernel_shows(kind: str, tmp_path: Path) -> None:
+    compare_with_kernel(kind, tmp_path, mebibytes=2048, file_count=25_000)
+
+
+def compare_with_kernel(kind: str, tmp_path: Path, *, mebibytes: int, file_count: int) -> None:
     image = tmp_path / "disk.raw"
     with image.open("wb") as file:
-        file.truncate(320 * MEBIBYTE)
+        file.truncate(mebibytes * MEBIBYTE)
     with loop(image) as device:
-        fill(device, tmp_path / "mount", kind, partial(make_tree, file_count=300, is_unix=True))
+        make = partial(make_tree, file_count=file_count, is_unix=True)
+        fill(device, tmp_path / "mount", kind, make, inode_count=4 * file_count + 2000)
         with mounted(device, tmp_path / "mount", "mount", "-o", "ro") as root:
             before = seen_by_driver(root)
     after, warnings = restored(image, ["/disk"], tmp_path / "target")
@@ -63,7 +95,7 @@ def test_file_system_restored_is_what_the_kernel_shows(kind: str, tmp_path: Path
     assert below_disk(after) == before
 
 
-@pytest.mark.parametrize("kind", ["fat12", "fat16", "fat32", "exfat", "ntfs", "ntfs 512"])
+@pytest.mark.parametrize("kind", kinds("fat12", "fat16", "fat32", "exfat", "ntfs", "ntfs 512"))
 def test_file_system_without_owners_restored_is_what_its_driver_shows(kind: str, tmp_path: Path) -> None:
     image = tmp_path / "disk.raw"
     with image.open("wb") as file:
@@ -72,7 +104,7 @@ def test_file_system_without_owners_restored_is_what_its_driver_shows(kind: str,
         )
     source = tmp_path / "source"
     source.mkdir()
-    count = 70 if kind == "fat12" else 300
+    count = 70
     if kind == "exfat":
         run("mkfs.exfat", "-L", "Stick", image)
         with (

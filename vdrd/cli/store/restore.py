@@ -42,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only this file or directory; of a disk beneath a volume, /partition-1/etc; repeatable",
     )
     parser.add_argument("--volume", metavar="V", help="disk: only this partition or logical volume")
+    parser.add_argument(
+        "--format",
+        choices=["raw", "qcow2", "vmdk", "vmdk-flat", "vhd", "vhdx"],
+        default="raw",
+        help="disk: write an image of this format (needs qemu-img); raw",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
@@ -93,9 +99,30 @@ def _restore_disk(
     from vdrd.disk.restore import restore_disk
 
     target: Path = args.target / DISK_NAME if args.target.is_dir() else args.target
+    if args.format != "raw":
+        return _restore_image(args, reader, root, line)
     if args.volume is not None:
         return _restore_volume(args, reader, root, line), target
     report = restore_disk(root, reader, target, overwrite=args.overwrite, progress=line, cancel=Cancel())
+    return report, target
+
+
+def _restore_image(
+    args: argparse.Namespace, reader: "ChunkReader", root: DiskRoot, line: ProgressLine
+) -> tuple[RestoreReport, Path]:
+    from vdrd.disk.image_format import FORMATS, write_image
+    from vdrd.disk.source import NativeDisk
+
+    if args.volume is not None:
+        raise BadInput(what="--format is for whole disks: a volume is written as it is")
+    image_format = FORMATS[args.format]
+    target: Path = args.target
+    if target.is_dir():
+        target = target / Path(DISK_NAME).with_suffix(f".{image_format.suffix}")
+    with NativeDisk(reader.open_disk(root)) as disk:
+        report = write_image(
+            disk, target, image_format, overwrite=args.overwrite, progress=line, cancel=Cancel()
+        )
     return report, target
 
 
@@ -120,8 +147,8 @@ def _restore_disk_files(
     from vdrd.files.restore import restore_files
     from vdrd.jobs.disk_files import DiskFiles
 
-    if args.volume is not None:
-        raise BadInput(what="give --path or --volume, not both")
+    if args.volume is not None or args.format != "raw":
+        raise BadInput(what="--path brings files back: give it without --volume and --format")
     with NativeDisk(reader.open_disk(root)) as disk, DiskFiles(disk) as files:
         made = files.as_point(args.path, Cancel())
         report = restore_files(
@@ -145,8 +172,8 @@ def _restore_files(
 ) -> tuple[RestoreReport, Path]:
     from vdrd.files.restore import restore_files
 
-    if args.volume is not None:
-        raise BadInput(what="--volume is for points of disks; this one is of files")
+    if args.volume is not None or args.format != "raw":
+        raise BadInput(what="--volume and --format are for points of disks; this one is of files")
     report = restore_files(
         root,
         reader,
