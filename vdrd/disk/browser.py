@@ -20,10 +20,11 @@ from typing import TypeVar
 
 import msgspec
 
+from native.err import NativeError
 from vdrd.disk import browse_messages as say
 from vdrd.disk.source import DiskSource
 from vdrd.disk.volumes.file_system import CODED, FILE, HOLE
-from vdrd.model.errors import NotFound, VdrError, VolumeUnreadable
+from vdrd.model.errors import Damaged, NotFound, VolumeUnreadable
 
 log = logging.getLogger(__name__)
 ANSWER_SECONDS = 60.0
@@ -111,10 +112,19 @@ class DiskBrowser:
         return b"".join(parts)
 
     def read_disk(self, offset: int, length: int) -> bytes:
-        """Bytes of the disk itself."""
+        """Bytes of the disk itself. Raises Damaged, OSError."""
         buffer = bytearray(length)
-        self._disk.read_into(offset, buffer)
+        try:
+            self._disk.read_into(offset, buffer)
+        except NativeError as error:
+            raise Damaged(what="the disk", reason=f"{length} bytes at {offset} cannot be read") from error
         return bytes(buffer)
+
+    @property
+    def process_id(self) -> int | None:
+        """Of the process, if one is running now."""
+        process = self._process
+        return None if process is None else process.pid
 
     def peak_memory_bytes(self) -> int:
         """Most memory that the process had so far; 0 if there is none."""
@@ -152,13 +162,14 @@ class DiskBrowser:
                     self._start()
                 say.send(self._fd, say.encode(ask))
                 answer = self._answer(name)
-            except VdrError:
-                self._end()
-                raise
             except (OSError, EOFError, say.TooLong, msgspec.MsgspecError) as error:
                 self._end()
                 log.warning("browser process ended volume=%s reason=%s", name, type(error).__name__)
                 raise VolumeUnreadable(name=name, reason="its reader gave up on it") from error
+            except BaseException:
+                # Question and answer would no longer fit together.
+                self._end()
+                raise
         if isinstance(answer, say.Fault):
             raise VolumeUnreadable(name=name, reason=answer.reason)
         if not isinstance(answer, wanted):
