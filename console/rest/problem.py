@@ -20,6 +20,7 @@ _STATUS_OF_CODE = {
     "session-ended": 401,
     "login-failed": 401,
     "too-large": 413,
+    "volume-unreadable": 422,
     "locked-out": 429,
     "peer-failed": 502,
     "peer-busy": 503,

@@ -23,6 +23,8 @@ from vdrd.model.points import FilesRoot
 from vdrd.model.progress import Cancel
 
 _NAME_BYTES_MAX = 255
+_SIZE_BYTES_MAX = (1 << 63) - 1
+_ATTRIBUTE_BYTES_MAX, _ATTRIBUTE_HEAD_BYTES = 262_144, 6
 _DEPTH_MAX = 512
 _PATH_BYTES_MAX = 16_384
 _WARNINGS_KEPT = 1000
@@ -162,6 +164,8 @@ class DiskFiles:
         if place.volume is None or place.shown is None:
             made.add(entry)
             return
+        if len(entry.attributes) != len(place.shown.attributes):
+            warnings.add(f"{text_of_path(place.path)}: some attributes are none that Linux can have")
         if place.shown.problem:
             warnings.add(f"{text_of_path(place.path)}: {place.shown.problem}")
         if entry.type is not EntryType.REGULAR or not entry.size_bytes:
@@ -207,8 +211,11 @@ class DiskFiles:
                     raise VolumeUnreadable(name=volume.name, reason=volume.problem)
                 rest = path[len(name) + 1 :]
                 shown = self._browser.find(number, rest.split(b"/") if rest else [])
-                if shown is None or shown.node.kind == 0:
+                if shown is None:
                     break
+                problem = _reason_to_skip(shown, path) if rest else ""
+                if problem:
+                    raise VolumeUnreadable(name=volume.name, reason=f"{text_of_path(rest)}: {problem}")
                 return _Place(path, number, shown)
             if name.startswith(prefix):
                 return _Place(path, None, None)
@@ -329,10 +336,10 @@ class DiskFiles:
             ctime_ns=node.ctime_ns,
             inode=node.ref & 0xFFFFFFFFFFFFFFFF,
             device=(0, (place.volume or 0) + 1),
-            node_device=node.device,
-            link_count=1 if is_directory else max(1, node.link_count),
-            target=place.shown.target,
-            attributes=tuple(place.shown.attributes),
+            node_device=(node.device[0] & 0xFFFFFFFF, node.device[1] & 0xFFFFFFFF),
+            link_count=1 if is_directory else min(max(1, node.link_count), 0xFFFFFFFF),
+            target=place.shown.target if node.kind == EntryType.SYMLINK else b"",
+            attributes=_kept_attributes(place.shown.attributes),
             extents=(),
             content_hash=_NO_HASH,
         )
@@ -351,9 +358,22 @@ def _reason_to_skip(shown: EntryShown, path: bytes) -> str:
         return "its path is too long"
     if shown.node.kind == 0:
         return shown.problem or "it is damaged"
+    if not 0 <= shown.node.size_bytes <= _SIZE_BYTES_MAX:
+        return "a file of impossible length"
     if shown.node.kind == EntryType.SYMLINK and (not shown.target or b"\0" in shown.target):
         return shown.problem or "a symbolic link to nowhere"
     return ""
+
+
+def _kept_attributes(attributes: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+    """Those that Linux can have: a name of 1 to 255 bytes, each once, not too much of all."""
+    kept: dict[bytes, bytes] = {}
+    room = _ATTRIBUTE_BYTES_MAX
+    for name, value in attributes:
+        room -= len(name) + len(value) + _ATTRIBUTE_HEAD_BYTES
+        if 0 < len(name) <= _NAME_BYTES_MAX and b"\0" not in name and room >= 0:
+            kept.setdefault(name, value)
+    return tuple(sorted(kept.items()))
 
 
 def _warn_of_volume(volume: VolumeShown, warnings: Warnings) -> None:
