@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from vdrd.model.settings import AtLeastOne
+
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
@@ -41,9 +43,9 @@ class NodeConfig:
     """Port of the portmapper. QEMU finds exports through it only. 0: none, for machines that run their
     own."""
 
-    export_cache_bytes: int = 0
-    """Most that is kept of what is written to one export. 0: until the file system is full, because only the
-    administrator knows how much a machine will write."""
+    export_cache_bytes: AtLeastOne | None = None
+    """Most that is kept of what is written to one export. Not set: until the file system is full, because
+    only the administrator knows how much a machine will write."""
 
     collect_window: str = "00:00-24:00"
     """When space that points left may be freed, by this machine's clock; it may go past midnight. All day: it

@@ -101,7 +101,7 @@ class NodeExports:
             disk,
             identity=f"point {message.point_id}",
             keys=storage.overlay_keys,
-            limit_bytes=self._config.export_cache_bytes,
+            limit_bytes=self._config.export_cache_bytes or 0,
         )
         closing.callback(overlay.close)
         return overlay
