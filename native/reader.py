@@ -90,7 +90,7 @@ class Reader:
         """Counters since open."""
         counts = ffi.new("vdr_reader_counts *")
         lib.vdr_reader_statistics(self.handle, counts)
-        names = ("chunks", "read_bytes", "cache_hits", "cache_misses", "cached_bytes")
+        names = ("chunks", "read_bytes", "cache_hits", "cache_misses", "cached_bytes", "ahead_chunks")
         return {name: int(getattr(counts, name)) for name in names}
 
 

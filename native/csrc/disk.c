@@ -107,6 +107,12 @@ int vdr_disk_usage(vdr_disk *disk, uint64_t *stored_bytes, uint64_t *limit_bytes
     return disk->operations->usage ? disk->operations->usage(disk->context, stored_bytes, limit_bytes) : VDR_E_ARGUMENT;
 }
 
+void vdr_disk_prefetch(vdr_disk *disk, uint64_t offset_bytes, uint64_t bytes, int waits)
+{
+    if (bytes > 0 && range_is_inside(disk, offset_bytes, bytes) && disk->operations->prefetch)
+        disk->operations->prefetch(disk->context, offset_bytes, bytes, waits);
+}
+
 void vdr_disk_retain(vdr_disk *disk)
 {
     atomic_fetch_add_explicit(&disk->references, 1, memory_order_relaxed);

@@ -54,18 +54,23 @@ int64_t vdr_disk_extents(vdr_disk *disk, uint64_t offset_bytes, uint64_t bytes, 
 /* What writes to the disk take, and how much they may (0: no limit). VDR_E_ARGUMENT for a disk that does not know. */
 int vdr_disk_usage(vdr_disk *disk, uint64_t *stored_bytes, uint64_t *limit_bytes);
 
+/* A range will be read soon: have it ready if that can be done in the background. Returns at once, or with `waits` when all
+ * of it is on its way. */
+void vdr_disk_prefetch(vdr_disk *disk, uint64_t offset_bytes, uint64_t bytes, int waits);
+
 void vdr_disk_retain(vdr_disk *disk);
 void vdr_disk_close(vdr_disk *disk);
 /* cffi: end */
 
 /* What a kind of disk implements. Ranges are checked and not empty when they arrive. `write`, `zero` and `flush` may be
- * NULL for a read-only disk, `extents` may be NULL (everything is data). `close` frees `context`. */
+ * NULL for a read-only disk, `extents` may be NULL (everything is data), `prefetch` too (nothing is). `close` frees `context`. */
 typedef struct {
     int (*read)(void *context, uint64_t offset_bytes, void *buffer, size_t bytes);
     int (*write)(void *context, uint64_t offset_bytes, const void *buffer, size_t bytes);
     int (*zero)(void *context, uint64_t offset_bytes, uint64_t bytes);
     int (*flush)(void *context);
     int64_t (*extents)(void *context, uint64_t offset_bytes, uint64_t bytes, vdr_extent *extents, size_t capacity);
+    void (*prefetch)(void *context, uint64_t offset_bytes, uint64_t bytes, int waits);
     void (*close)(void *context);
     int (*usage)(void *context, uint64_t *stored_bytes, uint64_t *limit_bytes); /* may be NULL: nothing is limited */
 } vdr_disk_operations;

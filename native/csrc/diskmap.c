@@ -1,6 +1,7 @@
 #include "diskmap.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,11 @@
 #include "err.h"
 
 #define BATCH_BLOCKS 64u
+#define BATCH_BYTES (4u << 20)
+#define STREAMS 8u
+#define STREAM_BYTES (256u << 10)       /* read in a row before anything is read ahead */
+#define STREAM_DEPTH 16u                /* reads of one stream that overtake each other, */
+#define STREAM_SLACK_BYTES (4u << 20)   /* and no more of them than so many bytes */
 
 /* ---- nodes ---- */
 
@@ -71,6 +77,14 @@ int64_t vdr_diskmap_node_decode(const uint8_t *node, size_t bytes, uint32_t leve
 
 /* ---- walking ---- */
 
+/* Reads that follow each other. */
+typedef struct {
+    uint64_t next;       /* where the next one is expected */
+    uint64_t ahead;      /* up to where chunks were asked for in the background */
+    uint64_t run_bytes;  /* read so far */
+    uint64_t last_use;
+} stream;
+
 typedef struct {
     vdr_reader *reader;
     bool is_zero;
@@ -78,6 +92,9 @@ typedef struct {
     uint32_t levels;
     uint64_t size_bytes;
     uint32_t block_bytes;
+    pthread_mutex_t stream_lock;
+    stream streams[STREAMS];
+    uint64_t clock;
 } map;
 
 static uint64_t level_blocks(uint32_t level) { return 1ull << (8 * level); }
@@ -154,44 +171,20 @@ static uint32_t block_length(const map *m, uint64_t block) {
     return left < m->block_bytes ? (uint32_t)left : m->block_bytes;
 }
 
-/* One block that is wanted in part: through the cache, the next read is likely to want the rest. */
-static int read_part(const map *m, const uint8_t *id, uint64_t block, uint32_t skip, uint32_t bytes, uint8_t *out) {
-    int error = VDR_OK;
-    vdr_pin *pin = vdr_reader_pin(m->reader, id, &error);
-    if (!pin) return error;
-    if (vdr_pin_bytes(pin) == block_length(m, block)) memcpy(out, vdr_pin_data(pin) + skip, bytes);
-    else error = VDR_E_CORRUPT;
-    vdr_reader_unpin(m->reader, pin);
-    return error;
-}
-
-typedef struct {
-    uint8_t ids[BATCH_BLOCKS * 32];
-    uint64_t offsets[BATCH_BLOCKS];
-    uint32_t capacities[BATCH_BLOCKS];
-    uint32_t lengths[BATCH_BLOCKS];
-    size_t count;
-} whole_blocks;
-
-static int whole_fetch(const map *m, whole_blocks *whole, uint8_t *out) {
-    uint64_t bad;
-    uint32_t bad_pack;
-    int64_t n = vdr_reader_fetch(m->reader, whole->ids, whole->count, whole->offsets, whole->capacities, out, whole->lengths,
-                                 &bad, &bad_pack);
-    for (size_t i = 0; n >= 0 && i < whole->count; i++)
-        if (whole->lengths[i] != whole->capacities[i]) n = VDR_E_CORRUPT;
-    return n < 0 ? (int)n : VDR_OK;
-}
-
+/* Bytes of at most batch_blocks() blocks. All of a block goes through the cache, however little of it is wanted: the next read
+ * is likely to want the rest. */
 static int read_batch(const map *m, uint64_t offset, size_t bytes, uint8_t *out) {
     uint64_t first = offset / m->block_bytes;
     size_t count = (size_t)((offset + bytes - 1) / m->block_bytes - first + 1);
     uint8_t ids[BATCH_BLOCKS * 32], absent[BATCH_BLOCKS];
+    vdr_pin *pins[BATCH_BLOCKS];
     int64_t present = resolve(m, first, count, ids, absent);
     if (present < 0) return (int)present;
-    whole_blocks whole;
-    whole.count = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0, to = 0; i < count; i++)
+        if (!absent[i]) memmove(ids + 32 * to++, ids + 32 * i, 32);
+    int error = vdr_reader_pin_all(m->reader, ids, (size_t)present, pins);
+    if (error) return error;
+    for (size_t i = 0, next = 0; i < count; i++) {
         uint64_t block = first + i, start = block * m->block_bytes;
         uint32_t length = block_length(m, block);
         uint32_t skip = offset > start ? (uint32_t)(offset - start) : 0;
@@ -200,23 +193,84 @@ static int read_batch(const map *m, uint64_t offset, size_t bytes, uint8_t *out)
         uint8_t *to = out + (start + skip - offset);
         if (absent[i]) {
             memset(to, 0, wanted);
-        } else if (wanted < length || count == 1) {
-            int error = read_part(m, ids + 32 * i, block, skip, wanted, to);
-            if (error) return error;
-        } else {
-            memcpy(whole.ids + 32 * whole.count, ids + 32 * i, 32);
-            whole.offsets[whole.count] = start - offset;
-            whole.capacities[whole.count++] = length;
+            continue;
         }
+        vdr_pin *pin = pins[next++];
+        if (vdr_pin_bytes(pin) == length) memcpy(to, vdr_pin_data(pin) + skip, wanted);
+        else error = VDR_E_CORRUPT;
+        vdr_reader_unpin(m->reader, pin);
     }
-    return whole.count ? whole_fetch(m, &whole, out) : VDR_OK;
+    return error;
+}
+
+/* How many blocks are read at once: enough for the packs, few enough for memory. */
+static uint32_t batch_blocks(const map *m) {
+    uint32_t blocks = BATCH_BYTES / m->block_bytes;
+    return blocks < 1 ? 1 : blocks > BATCH_BLOCKS ? BATCH_BLOCKS : blocks;
+}
+
+/* ---- reading ahead ---- */
+
+/* Let the chunks of a range be read in the background; where it got to. */
+static uint64_t prefetch(const map *m, uint64_t offset, uint64_t end, bool waits) {
+    while (offset < end) {
+        uint64_t first = offset / m->block_bytes, last = (end - 1) / m->block_bytes;
+        size_t count = last - first + 1 < batch_blocks(m) ? (size_t)(last - first + 1) : batch_blocks(m);
+        uint8_t ids[BATCH_BLOCKS * 32], absent[BATCH_BLOCKS];
+        int64_t present = resolve(m, first, count, ids, absent);
+        if (present < 0) break;
+        for (size_t i = 0, to = 0; i < count; i++)
+            if (!absent[i]) memmove(ids + 32 * to++, ids + 32 * i, 32);
+        if (!vdr_reader_prefetch(m->reader, ids, (size_t)present, waits)) break;
+        offset = (first + count) * m->block_bytes;
+    }
+    return offset;
+}
+
+/* The stream that a read belongs to, if it goes on where one was: several readers of one client overtake each other. The oldest
+ * one becomes a new one otherwise. Lock held. */
+static stream *stream_of(map *m, uint64_t offset, size_t bytes) {
+    stream *oldest = &m->streams[0];
+    uint64_t slack = bytes < STREAM_SLACK_BYTES / STREAM_DEPTH ? bytes * STREAM_DEPTH : STREAM_SLACK_BYTES;
+    for (size_t i = 0; i < STREAMS; i++) {
+        stream *s = &m->streams[i];
+        if (s->run_bytes && offset + slack >= s->next && offset <= s->next + slack) return s;
+        if (s->last_use < oldest->last_use) oldest = s;
+    }
+    *oldest = (stream){.next = offset};
+    return oldest;
+}
+
+/* A read went by: let what follows be read if it is one of many in a row. */
+static void read_ahead(map *m, uint64_t offset, size_t bytes) {
+    uint64_t begin = 0, end = 0;
+    pthread_mutex_lock(&m->stream_lock);
+    stream *s = stream_of(m, offset, bytes);
+    s->last_use = ++m->clock;
+    s->run_bytes += bytes;
+    if (offset + bytes > s->next) s->next = offset + bytes;
+    uint64_t window = vdr_reader_ahead_bytes(m->reader);
+    if (window > 2 * s->run_bytes) window = 2 * s->run_bytes;
+    if (s->ahead < s->next) s->ahead = s->next;
+    if (s->run_bytes >= STREAM_BYTES && s->ahead - s->next <= window / 2 && s->ahead < m->size_bytes) {
+        begin = s->ahead;
+        end = s->next + window < m->size_bytes ? s->next + window : m->size_bytes;
+        s->ahead = end;
+    }
+    pthread_mutex_unlock(&m->stream_lock);
+    if (begin < end) prefetch(m, begin, end, false);
+}
+
+static void point_prefetch(void *context, uint64_t offset, uint64_t bytes, int waits) {
+    prefetch(context, offset, offset + bytes, waits != 0);
 }
 
 static int point_read(void *context, uint64_t offset, void *buffer, size_t bytes) {
-    const map *m = context;
+    map *m = context;
     uint8_t *out = buffer;
+    read_ahead(m, offset, bytes);
     while (bytes) {
-        uint64_t room = (uint64_t)BATCH_BLOCKS * m->block_bytes - offset % m->block_bytes;
+        uint64_t room = (uint64_t)batch_blocks(m) * m->block_bytes - offset % m->block_bytes;
         size_t part = bytes < room ? bytes : (size_t)room;
         int error = read_batch(m, offset, part, out);
         if (error) return error;
@@ -260,12 +314,14 @@ static int64_t point_extents(void *context, uint64_t offset, uint64_t bytes, vdr
 static void point_close(void *context) {
     map *m = context;
     vdr_reader_close(m->reader);
+    pthread_mutex_destroy(&m->stream_lock);
     free(m);
 }
 
 static const vdr_disk_operations point_operations = {
     .read = point_read,
     .extents = point_extents,
+    .prefetch = point_prefetch,
     .close = point_close,
 };
 
@@ -285,8 +341,10 @@ int vdr_disk_point_open(vdr_reader *reader, const uint8_t *root_id, uint32_t lev
     m->levels = levels;
     m->size_bytes = size_bytes;
     m->block_bytes = block_bytes;
+    pthread_mutex_init(&m->stream_lock, NULL);
     int error = vdr_disk_make(&point_operations, m, size_bytes, disk);
     if (error) {
+        pthread_mutex_destroy(&m->stream_lock);
         free(m);
         return error;
     }

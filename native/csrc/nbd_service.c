@@ -301,6 +301,7 @@ static int answer_checked(const answering *a)
     case VDR_NBD_CMD_WRITE_ZEROES:
         return answer_zero(a);
     case VDR_NBD_CMD_CACHE:
+        vdr_disk_prefetch(a->disk, request->offset_bytes, request->length_bytes, 0);
         return reply_done(a);
     case VDR_NBD_CMD_BLOCK_STATUS:
         return answer_status(a);

@@ -464,6 +464,11 @@ static int64_t overlay_extents(void *context, uint64_t offset_bytes, uint64_t by
     return list_extents(context, offset_bytes, bytes, extents, capacity, 1);
 }
 
+static void overlay_prefetch(void *context, uint64_t offset_bytes, uint64_t bytes, int waits)
+{
+    vdr_disk_prefetch(((overlay *)context)->lower, offset_bytes, bytes, waits);
+}
+
 static void overlay_close(void *context)
 {
     overlay *self = context;
@@ -502,6 +507,7 @@ static const vdr_disk_operations overlay_operations = {
     .zero = overlay_zero,
     .flush = overlay_flush,
     .extents = overlay_extents,
+    .prefetch = overlay_prefetch,
     .close = overlay_close,
     .usage = overlay_usage,
 };

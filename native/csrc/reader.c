@@ -10,15 +10,20 @@
 #include <unistd.h>
 
 #include "aead.h"
+#include "ahead.h"
 #include "blake3.h"
 #include "chunk.h"
+#include "chunk_cache.h"
 #include "err.h"
 
 #define FILE_SETS 64u
 #define FILE_WAYS 4u
 #define SPAN_BYTES (2u << 20)   /* records read in one go */
 #define GAP_BYTES (32u << 10)   /* unwanted bytes between two records that are cheaper to read than to skip */
-#define CACHE_SHARDS 8u
+#define LOAD_IDS 16u            /* chunks read into the cache together, */
+#define LOAD_BYTES (256u << 10) /* until they are so many: others wait for the last of them */
+#define SHARED_IDS 8u           /* worth a second thread */
+#define AHEAD_BYTES_MAX (8u << 20)
 #define KEYS_MAX 65536u
 
 typedef struct aead_link {
@@ -54,23 +59,6 @@ typedef struct worker {
     size_t count_capacity;
 } worker;
 
-struct vdr_pin {
-    uint8_t id[32];
-    struct vdr_pin *chain;         /* of its hash bucket */
-    struct vdr_pin *newer, *older; /* of the shard's LRU list; only while nobody uses it */
-    uint32_t bytes;
-    uint32_t users;
-    uint8_t data[];
-};
-
-typedef struct {
-    pthread_mutex_t lock;
-    vdr_pin **buckets;
-    size_t bucket_count;
-    vdr_pin lru; /* sentinel: lru.newer = oldest */
-    uint64_t bytes, bytes_max;
-} shard;
-
 struct vdr_reader {
     int references;
     vdr_index *index;
@@ -82,11 +70,15 @@ struct vdr_reader {
     key_row **keys;
     size_t key_count;
     worker *workers;
-    shard shards[CACHE_SHARDS];
+    uint64_t cache_bytes;
+    vdr_chunk_cache cache;
+    vdr_ahead ahead;
     vdr_reader_counts counts;
 };
 
 static void count_add(uint64_t *counter, uint64_t n) { __atomic_fetch_add(counter, n, __ATOMIC_RELAXED); }
+
+static void load_ahead(void *context, const uint8_t *ids, size_t count);
 
 /* ---- open, close ---- */
 
@@ -98,16 +90,9 @@ vdr_reader *vdr_reader_open(vdr_index *index, int packs_fd, int encryption, uint
     reader->packs_fd = fcntl(packs_fd, F_DUPFD_CLOEXEC, 0);
     bool ok = reader->packs_fd >= 0;
     pthread_mutex_init(&reader->lock, NULL);
-    for (size_t i = 0; i < CACHE_SHARDS; i++) {
-        shard *s = &reader->shards[i];
-        pthread_mutex_init(&s->lock, NULL);
-        s->lru.newer = s->lru.older = &s->lru;
-        s->bytes_max = cache_bytes / CACHE_SHARDS;
-        s->bucket_count = 64;
-        while (s->bucket_count * 8192 < s->bytes_max) s->bucket_count *= 2;
-        s->buckets = calloc(s->bucket_count, sizeof(vdr_pin *));
-        ok = ok && s->buckets;
-    }
+    reader->cache_bytes = cache_bytes;
+    ok = vdr_chunk_cache_open(&reader->cache, cache_bytes) && ok;
+    vdr_ahead_open(&reader->ahead, load_ahead, reader);
     reader->index = index;
     vdr_index_retain(index);
     if (!ok) {
@@ -141,6 +126,7 @@ static void worker_free(worker *w) {
 
 void vdr_reader_close(vdr_reader *reader) {
     if (!reader || __atomic_fetch_sub(&reader->references, 1, __ATOMIC_ACQ_REL) > 1) return;
+    vdr_ahead_close(&reader->ahead);
     for (size_t i = 0; i < FILE_SETS * FILE_WAYS; i++)
         if (reader->files[i / FILE_WAYS][i % FILE_WAYS]) file_free(reader->files[i / FILE_WAYS][i % FILE_WAYS]);
     for (size_t i = 0; i < reader->key_count; i++) {
@@ -153,17 +139,7 @@ void vdr_reader_close(vdr_reader *reader) {
         reader->workers = w->next;
         worker_free(w);
     }
-    for (size_t i = 0; i < CACHE_SHARDS; i++) {
-        shard *s = &reader->shards[i];
-        for (size_t b = 0; s->buckets && b < s->bucket_count; b++)
-            while (s->buckets[b]) {
-                vdr_pin *pin = s->buckets[b];
-                s->buckets[b] = pin->chain;
-                free(pin);
-            }
-        free(s->buckets);
-        pthread_mutex_destroy(&s->lock);
-    }
+    vdr_chunk_cache_close(&reader->cache);
     if (reader->packs_fd >= 0) close(reader->packs_fd);
     pthread_mutex_destroy(&reader->lock);
     vdr_index_close(reader->index);
@@ -380,6 +356,7 @@ typedef struct {
     const uint64_t *offsets;
     const uint32_t *capacities;
     uint8_t *out;
+    vdr_pin **pins; /* read into these instead of `out` */
     uint32_t *lengths;
     uint64_t bad;
     uint32_t bad_pack;
@@ -405,8 +382,9 @@ static int fetch_span(fetch *f, pack_file *file, vdr_aead *aead, size_t from, si
         size_t skip = place->offset - first->offset;
         f->bad = i;
         if ((int64_t)skip >= got) return VDR_E_CORRUPT;
+        uint8_t *out = f->pins ? f->pins[i]->data : f->out + f->offsets[i];
         int64_t n = vdr_chunk_open(aead, f->reader->encryption, w->decoder, w->span + skip, (size_t)got - skip, place->offset,
-                                   f->ids + 32 * (size_t)i, file->id_keys, f->out + f->offsets[i], f->capacities[i]);
+                                   f->ids + 32 * (size_t)i, file->id_keys, out, f->capacities[i]);
         if (n < 0) return (int)n;
         f->lengths[i] = (uint32_t)n;
     }
@@ -477,21 +455,26 @@ static bool try_elsewhere(const fetch *f, int error) {
     return is_news && other.pack != VDR_INDEX_NO_PACK && (other.pack != at.pack || other.offset != at.offset);
 }
 
+static int fetch_run(fetch *f, size_t count) {
+    f->bad = 0;
+    f->bad_pack = VDR_INDEX_NO_PACK;
+    f->w = worker_take(f->reader);
+    if (!f->w) return VDR_E_MEMORY;
+    int error = fetch_all(f, count);
+    /* A pack may have been replaced between the look-up and the read: its chunks stand elsewhere now. */
+    if (error == VDR_E_MISSING) error = fetch_all(f, count);
+    while (error && try_elsewhere(f, error)) error = fetch_all(f, count);
+    int saved = errno;
+    worker_give(f->reader, f->w);
+    errno = saved;
+    return error;
+}
+
 int64_t vdr_reader_fetch(vdr_reader *reader, const uint8_t *ids, size_t count, const uint64_t *offsets,
                          const uint32_t *capacities, uint8_t *out, uint32_t *lengths, uint64_t *bad, uint32_t *bad_pack) {
     if (!count) return 0;
-    worker *w = worker_take(reader);
-    *bad = 0;
-    *bad_pack = VDR_INDEX_NO_PACK;
-    if (!w) return VDR_E_MEMORY;
-    fetch f = {.reader = reader, .w = w, .ids = ids, .offsets = offsets, .capacities = capacities, .out = out, .lengths = lengths};
-    int error = fetch_all(&f, count);
-    /* A pack may have been replaced between the look-up and the read: its chunks stand elsewhere now. */
-    if (error == VDR_E_MISSING) error = fetch_all(&f, count);
-    while (error && try_elsewhere(&f, error)) error = fetch_all(&f, count);
-    int saved = errno;
-    worker_give(reader, w);
-    errno = saved;
+    fetch f = {.reader = reader, .ids = ids, .offsets = offsets, .capacities = capacities, .out = out, .lengths = lengths};
+    int error = fetch_run(&f, count);
     *bad = f.bad;
     *bad_pack = f.bad_pack;
     return error ? error : (int64_t)count;
@@ -499,113 +482,136 @@ int64_t vdr_reader_fetch(vdr_reader *reader, const uint8_t *ids, size_t count, c
 
 /* ---- cache ---- */
 
-static shard *shard_of(vdr_reader *reader, const uint8_t *id) { return &reader->shards[id[16] % CACHE_SHARDS]; }
-
-static vdr_pin **bucket_of(shard *s, const uint8_t *id) {
-    uint64_t word;
-    memcpy(&word, id, 8);
-    return &s->buckets[word & (s->bucket_count - 1)];
-}
-
-static vdr_pin *shard_find(shard *s, const uint8_t *id) {
-    vdr_pin *pin = *bucket_of(s, id);
-    while (pin && memcmp(pin->id, id, 32)) pin = pin->chain;
-    return pin;
-}
-
-static void lru_remove(vdr_pin *pin) {
-    pin->older->newer = pin->newer;
-    pin->newer->older = pin->older;
-}
-
-static void pin_use(vdr_pin *pin) {
-    if (pin->users++ == 0) lru_remove(pin);
-}
-
-static void shard_evict(shard *s) {
-    while (s->bytes > s->bytes_max && s->lru.newer != &s->lru) {
-        vdr_pin *pin = s->lru.newer;
-        lru_remove(pin);
-        vdr_pin **link = bucket_of(s, pin->id);
-        while (*link != pin) link = &(*link)->chain;
-        *link = pin->chain;
-        s->bytes -= pin->bytes;
-        free(pin);
+/* Fill places of the cache, each with its chunk or the error of it alone. */
+static void fill(vdr_reader *reader, vdr_pin **pins, size_t count) {
+    uint8_t ids[LOAD_IDS * 32];
+    uint32_t capacities[LOAD_IDS], lengths[LOAD_IDS];
+    for (size_t i = 0; i < count; i++) {
+        memcpy(ids + 32 * i, pins[i]->id, 32);
+        capacities[i] = pins[i]->bytes;
+    }
+    fetch f = {.reader = reader, .ids = ids, .capacities = capacities, .pins = pins, .lengths = lengths};
+    int error = fetch_run(&f, count);
+    if (error && count > 1) {
+        for (size_t i = 0; i < count; i++) fill(reader, pins + i, 1);
+        return;
+    }
+    int saved = errno;
+    for (size_t i = 0; i < count; i++) {
+        int failed = !error && lengths[i] != pins[i]->bytes ? VDR_E_CORRUPT : error;
+        vdr_chunk_cache_filled(&reader->cache, pins[i], failed, saved);
     }
 }
 
-static vdr_pin *pin_load(vdr_reader *reader, const uint8_t id[32], int *error) {
-    vdr_place place;
-    uint64_t offset = 0, bad;
-    uint32_t length, bad_pack;
-    *error = VDR_E_MISSING;
-    if (!vdr_index_find(reader->index, id, 1, &place)) return NULL;
-    *error = VDR_E_CORRUPT;
-    if (place.plain_bytes > VDR_CHUNK_BYTES_MAX) return NULL;
-    *error = VDR_E_MEMORY;
-    vdr_pin *pin = malloc(sizeof *pin + place.plain_bytes);
-    if (!pin) return NULL;
-    int64_t n = vdr_reader_fetch(reader, id, 1, &offset, &place.plain_bytes, pin->data, &length, &bad, &bad_pack);
-    if (n < 0) {
-        int saved = errno;
-        free(pin);
-        errno = saved;
-        *error = (int)n;
-        return NULL;
-    }
-    memcpy(pin->id, id, 32);
+/* Take the places of chunks that were not in the cache and fill those that are not somebody else's by now; pins[which[i]] is
+ * the place of ids[which[i]]. Takes as many as are read together and returns their number; *error = the last one's if it has no
+ * place and none can be made, and then it is not counted. */
+static size_t load(vdr_reader *reader, const uint8_t *ids, const uint32_t *which, size_t count, vdr_pin **pins, int *error) {
+    vdr_pin *fresh[LOAD_IDS];
+    size_t fresh_count = 0, bytes = 0, taken = 0;
     *error = VDR_OK;
-    pin->bytes = length;
-    pin->users = 1;
-    return pin;
+    while (taken < count && taken < LOAD_IDS && bytes < LOAD_BYTES) {
+        const uint8_t *id = ids + 32 * (size_t)which[taken];
+        vdr_place place;
+        bool is_new;
+        if (!vdr_index_find(reader->index, id, 1, &place)) *error = VDR_E_MISSING;
+        else if (place.plain_bytes > VDR_CHUNK_BYTES_MAX) *error = VDR_E_CORRUPT;
+        if (*error) break;
+        vdr_pin *pin = vdr_chunk_cache_make(&reader->cache, id, place.plain_bytes, &is_new);
+        if (!pin) {
+            *error = VDR_E_MEMORY;
+            break;
+        }
+        pins[which[taken++]] = pin;
+        bytes += place.plain_bytes;
+        if (is_new) fresh[fresh_count++] = pin;
+    }
+    if (fresh_count) fill(reader, fresh, fresh_count);
+    return taken;
+}
+
+static void load_ahead(void *context, const uint8_t *ids, size_t count) {
+    vdr_reader *reader = context;
+    uint32_t which[VDR_AHEAD_IDS_MAX];
+    vdr_pin *pins[VDR_AHEAD_IDS_MAX];
+    size_t missing = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!vdr_chunk_cache_has(&reader->cache, ids + 32 * i)) which[missing++] = (uint32_t)i;
+    for (size_t at = 0; at < missing;) {
+        int error;
+        size_t taken = load(reader, ids, which + at, missing - at, pins, &error);
+        for (size_t i = at; i < at + taken; i++) vdr_reader_unpin(reader, pins[which[i]]);
+        count_add(&reader->counts.ahead_chunks, taken);
+        at += taken;
+        if (error) return; /* whoever wants it is told */
+    }
+}
+
+bool vdr_reader_prefetch(vdr_reader *reader, const uint8_t *ids, size_t count, bool waits) {
+    uint8_t wanted[VDR_AHEAD_IDS_MAX * 32];
+    size_t missing = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!vdr_chunk_cache_has(&reader->cache, ids + 32 * i)) memcpy(wanted + 32 * missing++, ids + 32 * i, 32);
+        if (missing && (missing == VDR_AHEAD_IDS_MAX || i + 1 == count)) {
+            if (!vdr_ahead_add(&reader->ahead, wanted, missing, waits)) return false;
+            missing = 0;
+        }
+    }
+    return true;
+}
+
+uint64_t vdr_reader_ahead_bytes(const vdr_reader *reader) {
+    uint64_t bytes = reader->cache_bytes / 8;
+    return bytes < AHEAD_BYTES_MAX ? bytes : AHEAD_BYTES_MAX;
+}
+
+/* Places of all chunks, filled or being filled. Those taken are in `pins`, the others NULL. */
+static int take_all(vdr_reader *reader, const uint8_t *ids, size_t count, vdr_pin **pins) {
+    uint32_t which[VDR_READER_PINS_MAX];
+    size_t missing = 0;
+    for (size_t i = 0; i < count; i++) {
+        pins[i] = vdr_chunk_cache_find(&reader->cache, ids + 32 * i);
+        if (!pins[i]) which[missing++] = (uint32_t)i;
+    }
+    count_add(&reader->counts.cache_hits, count - missing);
+    count_add(&reader->counts.cache_misses, missing);
+    if (missing >= SHARED_IDS) {
+        uint8_t half[VDR_READER_PINS_MAX / 2 * 32];
+        size_t first = missing - missing / 2;
+        for (size_t i = first; i < missing; i++) memcpy(half + 32 * (i - first), ids + 32 * (size_t)which[i], 32);
+        vdr_reader_prefetch(reader, half, missing / 2, false);
+    }
+    for (size_t at = 0; at < missing;) {
+        int error;
+        at += load(reader, ids, which + at, missing - at, pins, &error);
+        if (error) return error;
+    }
+    return VDR_OK;
+}
+
+int vdr_reader_pin_all(vdr_reader *reader, const uint8_t *ids, size_t count, vdr_pin **pins) {
+    if (count > VDR_READER_PINS_MAX) return VDR_E_ARGUMENT;
+    int error = take_all(reader, ids, count, pins);
+    for (size_t i = 0; !error && i < count; i++) error = vdr_chunk_cache_wait(&reader->cache, pins[i]);
+    if (!error) return VDR_OK;
+    int saved = errno;
+    for (size_t i = 0; i < count; i++)
+        if (pins[i]) vdr_chunk_cache_give(&reader->cache, pins[i]);
+    errno = saved;
+    return error;
 }
 
 vdr_pin *vdr_reader_pin(vdr_reader *reader, const uint8_t id[32], int *error) {
-    shard *s = shard_of(reader, id);
-    pthread_mutex_lock(&s->lock);
-    vdr_pin *pin = shard_find(s, id);
-    if (pin) pin_use(pin);
-    pthread_mutex_unlock(&s->lock);
-    if (pin) {
-        count_add(&reader->counts.cache_hits, 1);
-        return pin;
-    }
-    count_add(&reader->counts.cache_misses, 1);
-    pin = pin_load(reader, id, error);
-    if (!pin) return NULL;
-    pthread_mutex_lock(&s->lock);
-    vdr_pin *other = shard_find(s, id);
-    if (other) { /* another thread was quicker */
-        free(pin);
-        pin = other;
-        pin_use(pin);
-    } else {
-        vdr_pin **bucket = bucket_of(s, id);
-        pin->chain = *bucket;
-        *bucket = pin;
-        s->bytes += pin->bytes;
-        shard_evict(s);
-    }
-    pthread_mutex_unlock(&s->lock);
-    return pin;
+    vdr_pin *pin;
+    *error = vdr_reader_pin_all(reader, id, 1, &pin);
+    return *error ? NULL : pin;
 }
 
 const uint8_t *vdr_pin_data(const vdr_pin *pin) { return pin->data; }
 
 uint32_t vdr_pin_bytes(const vdr_pin *pin) { return pin->bytes; }
 
-void vdr_reader_unpin(vdr_reader *reader, vdr_pin *pin) {
-    shard *s = shard_of(reader, pin->id);
-    pthread_mutex_lock(&s->lock);
-    if (--pin->users == 0) {
-        pin->newer = &s->lru;
-        pin->older = s->lru.older;
-        s->lru.older->newer = pin;
-        s->lru.older = pin;
-        shard_evict(s);
-    }
-    pthread_mutex_unlock(&s->lock);
-}
+void vdr_reader_unpin(vdr_reader *reader, vdr_pin *pin) { vdr_chunk_cache_give(&reader->cache, pin); }
 
 void vdr_reader_statistics(vdr_reader *reader, vdr_reader_counts *counts) {
     *counts = (vdr_reader_counts){
@@ -613,10 +619,7 @@ void vdr_reader_statistics(vdr_reader *reader, vdr_reader_counts *counts) {
         .read_bytes = __atomic_load_n(&reader->counts.read_bytes, __ATOMIC_RELAXED),
         .cache_hits = __atomic_load_n(&reader->counts.cache_hits, __ATOMIC_RELAXED),
         .cache_misses = __atomic_load_n(&reader->counts.cache_misses, __ATOMIC_RELAXED),
+        .ahead_chunks = __atomic_load_n(&reader->counts.ahead_chunks, __ATOMIC_RELAXED),
+        .cached_bytes = vdr_chunk_cache_bytes(&reader->cache),
     };
-    for (size_t i = 0; i < CACHE_SHARDS; i++) {
-        pthread_mutex_lock(&reader->shards[i].lock);
-        counts->cached_bytes += reader->shards[i].bytes;
-        pthread_mutex_unlock(&reader->shards[i].lock);
-    }
 }

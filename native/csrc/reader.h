@@ -6,6 +6,7 @@
 #ifndef VDR_READER_H
 #define VDR_READER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,8 +46,22 @@ typedef struct {
     uint64_t cache_hits;
     uint64_t cache_misses;
     uint64_t cached_bytes;
+    uint64_t ahead_chunks;  /* read in the background before they were asked for */
 } vdr_reader_counts;
 void vdr_reader_statistics(vdr_reader *reader, vdr_reader_counts *counts);
 /* cffi: end */
+
+enum { VDR_READER_PINS_MAX = 64 };
+
+/* Pin up to VDR_READER_PINS_MAX chunks at once: those not in the cache are read together, and by two threads when they are
+ * many. VDR_OK, or the error of one of them and then none is pinned. Ids may repeat. */
+int vdr_reader_pin_all(vdr_reader *reader, const uint8_t *ids, size_t count, vdr_pin **pins);
+
+/* Let background threads read what is not in the cache, in order. A hint: false when there is no room for it now; with
+ * `waits` it waits for room. Errors are met by whoever wants the chunk. */
+bool vdr_reader_prefetch(vdr_reader *reader, const uint8_t *ids, size_t count, bool waits);
+
+/* How far ahead of a reader it is worth reading. */
+uint64_t vdr_reader_ahead_bytes(const vdr_reader *reader);
 
 #endif
