@@ -1,5 +1,6 @@
 """Reading chunks of an open storage."""
 
+import os
 from array import array
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,6 +18,14 @@ T = TypeVar("T")
 
 CACHE_BYTES = 64 << 20
 """Map nodes and blocks kept for random reads: the nodes of 100 GiB of disk take half of it."""
+
+
+def serving_cache_bytes(part: int) -> int:
+    """Budget for whoever serves disks from points: one of `part` parts of this machine's memory, 4 GiB at
+    most. Blocks that are not in it are decoded again, at under a GB a second and core."""
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(CACHE_BYTES, min(memory_bytes // part, 4 << 30))
+
 
 _REASONS = {
     "missing": "it is in no pack",

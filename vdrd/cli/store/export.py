@@ -25,8 +25,8 @@ NAME = "export"
 HELP = "serve the disks of points over NFS or NBD, to boot or mount them at once"
 
 _PORT_MAX = 65535
-_CACHE_BYTES = 256 << 20
-"""Blocks kept in memory: about what a machine reads again and again while it boots and runs."""
+_MEMORY_PART = 4
+"""A quarter of the memory keeps blocks: what a machine reads again and again while it boots and runs."""
 _CACHE_PARENT = Path("/var/tmp")
 """Not /tmp, which may be memory: a machine's writes can be many."""
 
@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     from fuse_nfs.export import parse_clients
     from fuse_nfs.session import opened_export
     from native.nfs import NETWORKS_MAX
+    from vdrd.store.reader import serving_cache_bytes
 
     nfs, nbd = _listen_addresses(args)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(message)s")
@@ -88,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
         found = dict.fromkeys(network for host in hosts for network in default_clients(host))
         clients = tuple(found)[:NETWORKS_MAX]
     with ExitStack() as stack:
-        storage = stack.enter_context(open_storage(args, cache_bytes=_CACHE_BYTES))
+        cache_bytes = serving_cache_bytes(_MEMORY_PART)
+        storage = stack.enter_context(open_storage(args, cache_bytes=cache_bytes))
         points = _disk_points(storage, args.points)
         cache = _cache_directory(args, stack) if args.writable else None
         exports = [
