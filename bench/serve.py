@@ -1,13 +1,19 @@
 """Disks served over the network: ours from an encrypted, compressed point; peers from a plain raw file.
 
-One client for all, `qemu-img bench`, so that only the server differs. Runs in network and mount namespaces
+One client for all, `qemu-img bench`, so that only the server differs. "Cold" is a server that was just
+started, its packs in the page cache; "warm" is the same work once more. Runs in network and mount namespaces
 of its own, because QEMU finds NFS servers through port 111 only.
+
+With --start it measures instead how long an export takes from the start of the process to the first byte,
+for points of a small disk and of a sparse one of 64 TiB.
 """
 
 import argparse
 import json
 import os
 import re
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -86,9 +92,8 @@ def process(*command: object, **how: object) -> Iterator[subprocess.Popen[str]]:
         running.communicate()
 
 
-@contextmanager
-def ours(work: Path, image: Path) -> Iterator[str]:
-    """A writable export of a point of the image."""
+def make_storage(work: Path, image: Path) -> tuple[Path, Path]:
+    """A storage with a point of the image, and its key file."""
     storage, key = work / "storage", work / "key"
     if not storage.exists():
         key.write_bytes(os.urandom(32))
@@ -98,11 +103,25 @@ def ours(work: Path, image: Path) -> Iterator[str]:
         )
         backup = [BIN / "vdr", "store", "backup", storage, "disk", image, "--object", "bench", *keyed]
         subprocess.run(backup, check=True, stderr=subprocess.DEVNULL)
-    command = [BIN / "vdr", "store", "export", storage, "bench@latest", "--nfs", "127.0.0.1"]
+    return storage, key
+
+
+@contextmanager
+def ours(work: Path, image: Path, *listen: str) -> Iterator[str]:
+    """A writable export of a point of the image."""
+    storage, key = make_storage(work, image)
+    command = [BIN / "vdr", "store", "export", storage, "bench@latest", *(listen or ("--nfs", "127.0.0.1"))]
     options = ["--key-file", key, "--writable", "--cache", work / f"cache-{time.monotonic_ns()}"]
     with process(*command, *options, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
         assert server.stdout is not None
         yield server.stdout.readline().strip()
+
+
+@contextmanager
+def ours_nbd(work: Path, image: Path) -> Iterator[str]:
+    """The same over NBD."""
+    with ours(work, image, "--nbd", "127.0.0.1:10810") as url:
+        yield url
 
 
 RAW_SERVER = """
@@ -131,6 +150,21 @@ def ours_raw(work: Path, image: Path) -> Iterator[str]:
         yield server.stdout.readline().strip()
 
 
+RAW_NBD_SERVER = (
+    RAW_SERVER.replace("fuse_nfs.listen import ListenAddress", "fuse_nfs.nbd import NbdAddress, serve_nbd")
+    .replace("from fuse_nfs.server import serve_exports\n", "")
+    .replace('serve_exports(ListenAddress("127.0.0.1"))', 'serve_nbd(NbdAddress("127.0.0.1", 10811))')
+)
+
+
+@contextmanager
+def ours_raw_nbd(work: Path, image: Path) -> Iterator[str]:
+    """Our NBD server over the raw file."""
+    with process(sys.executable, "-c", RAW_NBD_SERVER, image, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().strip()
+
+
 @contextmanager
 def ganesha(work: Path, image: Path) -> Iterator[str]:
     """nfs-ganesha with its VFS backend over the raw file."""
@@ -155,12 +189,93 @@ def nbdkit(work: Path, image: Path) -> Iterator[str]:
         yield "nbd://127.0.0.1/"
 
 
+@contextmanager
+def qemu_nbd(work: Path, image: Path) -> Iterator[str]:
+    """qemu-nbd over TCP."""
+    with process("qemu-nbd", "-t", "-f", "raw", "-b", "127.0.0.1", "-p", "10812", "-e", "16", image):
+        url = "nbd://127.0.0.1:10812/"
+        probe = ["qemu-img", "info", url]
+        wait_until(
+            lambda: subprocess.run(probe, capture_output=True, check=False).returncode == 0, "qemu-nbd"
+        )
+        yield url
+
+
 SERVERS = {
     "vdr (nfs, point)": ours,
     "vdr (nfs, raw)": ours_raw,
     "nfs-ganesha (raw)": ganesha,
+    "vdr (nbd, point)": ours_nbd,
+    "vdr (nbd, raw)": ours_raw_nbd,
     "nbdkit (nbd, raw)": nbdkit,
+    "qemu-nbd (raw)": qemu_nbd,
 }
+COLD = {"vdr (nfs, point)", "vdr (nbd, point)"}
+"""Servers that decode, and so are measured right after their start as well."""
+
+
+def first_byte_seconds(storage: Path, key: Path, reference: str) -> float:
+    """From the start of the command to a byte out of the middle of the disk, read over NBD."""
+    began = time.monotonic()
+    command = [BIN / "vdr", "store", "export", storage, reference, "--nbd", "127.0.0.1:10813"]
+    with process(*command, "--key-file", key, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        assert server.stdout is not None
+        name = server.stdout.readline().strip().rpartition("/")[2].encode()
+        with socket.create_connection(("127.0.0.1", 10813)) as client, client.makefile("rb") as answers:
+            answers.read(18)
+            option = struct.pack(">QII", 0x49484156454F5054, 1, len(name)) + name
+            client.sendall(struct.pack(">I", 3) + option)
+            size = struct.unpack(">Q", answers.read(10)[:8])[0]
+            client.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 1, size // 2, 1))
+            assert len(answers.read(17)) == 17
+        return time.monotonic() - began
+
+
+def measure_start(work: Path, image: Path, points: int) -> dict[str, float]:
+    """Seconds to the first byte: disk of 1 GiB or 64 TiB, one point or many, first or last of them."""
+    storage, key = make_storage(work, image)
+    many, sparse = work / "many", work / "sparse.raw"
+    if not many.exists():
+        with sparse.open("wb") as file:
+            file.truncate(64 << 40 if can_hold(work) else 8 << 40)
+            file.seek(file.seek(0, os.SEEK_END) // 2)
+            file.write(b"x" * MIB)
+        keyed = ["--key-file", key]
+        encrypted = ["--encryption", "aes-256-gcm", *keyed]
+        subprocess.run(
+            [BIN / "vdr", "store", "init", many, *encrypted], check=True, stdout=subprocess.DEVNULL
+        )
+        for number in range(points):
+            with image.open("r+b") as file:
+                file.seek(number * 4096)
+                file.write(struct.pack(">Q", number))
+            backup = [BIN / "vdr", "store", "backup", many, "disk", image, "--object", "bench", *keyed]
+            subprocess.run(backup, check=True, capture_output=True)
+        backup = [BIN / "vdr", "store", "backup", many, "disk", sparse, "--object", "sparse", *keyed]
+        subprocess.run(backup, check=True, capture_output=True)
+    listed = [BIN / "vdr", "store", "points", many, "--object", "bench", "--json", "--key-file", key]
+    ids = [
+        point["id"] for point in json.loads(subprocess.run(listed, capture_output=True, check=True).stdout)
+    ]
+    return {
+        "one point": first_byte_seconds(storage, key, "bench@latest"),
+        f"first of {len(ids)} points": first_byte_seconds(many, key, ids[0]),
+        f"last of {len(ids)} points": first_byte_seconds(many, key, ids[-1]),
+        f"sparse disk of {sparse.stat().st_size >> 40} TiB": first_byte_seconds(many, key, "sparse@latest"),
+    }
+
+
+def can_hold(work: Path) -> bool:
+    """True if a sparse file of 64 TiB can be made here; ext4 ends at 16 TiB."""
+    probe = work / "probe"
+    try:
+        with probe.open("wb") as file:
+            file.truncate(64 << 40)
+    except OSError:
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+    return True
 
 
 def main() -> None:
@@ -171,6 +286,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--work", type=Path, default=Path("/var/tmp/vdr-bench/serve"))
     parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--only", action="append", default=[], help="names of servers, such as nbd or ganesha"
+    )
+    parser.add_argument("--start", action="store_true", help="measure the time to the first byte instead")
+    parser.add_argument("--points", type=int, default=100, help="with --start, in the larger storage")
     args = parser.parse_args()
     if os.environ.get("VDR_BENCH_NAMESPACE") != "1":
         inner = ["unshare", "--net", "--mount", sys.executable, *sys.argv]
@@ -183,19 +303,62 @@ def main() -> None:
     size_mib = max(64, int(2048 * args.scale))
     if not image.exists() or image.stat().st_size != size_mib * MIB:
         write_image(image, size_mib * MIB, seed=args.seed)
-    figures: dict[str, dict[str, float]] = {name: {} for name in WORKLOADS}
-    for server, serve in SERVERS.items():
-        for _ in range(args.runs):
-            with serve(args.work, image) as url:
-                for name in WORKLOADS:
-                    rate = run_workload(url, name, args.scale)
-                    figures[name][server] = max(rate, figures[name].get(server, 0))
+    if args.start:
+        starts = measure_start(args.work, image, args.points)
+        for name, seconds in starts.items():
+            print(f"{name:40}{seconds * 1000:>20,.0f} ms")
+        return
+    figures = measure_all(args.work, image, args.only, args.runs, args.scale)
     if args.json:
         print(json.dumps({"machine": machine(args.work), "figures": figures}, indent=2))
         return
-    print(f"{'':40}" + "".join(f"{server:>20}" for server in SERVERS))
+    columns = list(next(iter(figures.values())))
+    print(f"{'':40}" + "".join(f"{column:>24}" for column in columns))
     for name, row in figures.items():
-        print(f"{name:40}" + "".join(f"{row[server]:>20,.0f}" for server in SERVERS))
+        print(f"{name:40}" + "".join(f"{row.get(column, 0):>24,.0f}" for column in columns))
+
+
+def measure_all(
+    work: Path, image: Path, only: list[str], runs: int, scale: float
+) -> dict[str, dict[str, float]]:
+    """The best of so many runs by workload and server; a cold figure is of a server started for it alone."""
+    figures: dict[str, dict[str, float]] = {name: {} for name in WORKLOADS}
+
+    def note(name: str, column: str, url: str) -> None:
+        figures[name][column] = max(run_workload(url, name, scale), figures[name].get(column, 0))
+
+    for server, serve in SERVERS.items():
+        if only and not any(part in server for part in only):
+            continue
+        for _ in range(runs):
+            for name in WORKLOADS if server in COLD else ():
+                if name.startswith("read"):
+                    with serve(work, image) as url:
+                        note(name, f"{server}, cold", url)
+            with serve(work, image) as url:
+                if server in COLD:
+                    subprocess.run(
+                        [
+                            "qemu-img",
+                            "bench",
+                            "-f",
+                            "raw",
+                            "-t",
+                            "none",
+                            "-s",
+                            "1M",
+                            "-d",
+                            "1",
+                            "-c",
+                            str(image.stat().st_size // MIB),
+                            url,
+                        ],
+                        check=True,
+                        capture_output=True,
+                    )
+                for name in WORKLOADS:
+                    note(name, server, url)
+    return figures
 
 
 if __name__ == "__main__":
