@@ -157,11 +157,11 @@ def attack(kind: str, base: tuple[Path, list[int]], count: int) -> None:
     assert sum(1 for _ in Path("/proc/self/fd").iterdir()) == descriptors
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("kind", _KINDS[:5])
 def test_mutated_disk_costs_at_most_its_own_reader(
     kind: str, base: Callable[[str], tuple[Path, list[int]]]
 ) -> None:
-    attack(kind, base(kind), 8)
+    attack(kind, base(kind), 12)
 
 
 @pytest.mark.long

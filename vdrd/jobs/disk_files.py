@@ -131,11 +131,22 @@ class DiskFiles:
             raise BadInput(what=f"{text_of_path(place.path)} is not a regular file")
         return GuestFile(self._browser, place.volume, place.shown)
 
-    def search(self, path: str | bytes, pattern: str, *, limit: int, cancel: Cancel) -> Iterator[Entry]:
-        """Entries at and beneath a path whose name fits a glob, at most `limit`."""
+    def search(
+        self,
+        path: str | bytes,
+        pattern: str,
+        *,
+        limit: int,
+        cancel: Cancel,
+        warnings: Warnings | None = None,
+    ) -> Iterator[Entry]:
+        """Entries at and beneath a path whose name fits a glob, at most `limit`; `warnings` takes what could
+        not
+        be looked into."""
+        warnings = Warnings() if warnings is None else warnings
         wanted = pattern.encode("utf-8", "surrogateescape")
         found = 0
-        for place in self._walk([clean_path(path)], Warnings(), with_details=False):
+        for place in self._walk([clean_path(path)], warnings, with_details=False):
             cancel.check()
             if place.path and fnmatch.fnmatchcase(place.path.rpartition(b"/")[2], wanted):
                 yield self._entry(place)

@@ -50,6 +50,10 @@ def test_ls_shows_volumes_and_the_files_within(vdr: Run, disk: dict[str, Any]) -
     assert found == expected
     large = next(one for one in names if one["path"] == "partition-1/large")
     assert (large["mode"], large["uid"], large["gid"], large["links"]) == ("4771", 1000, 70000, 2)
+    done = vdr("store", "ls", disk["storage"], "d@latest", "--find", "file-00000[12].*", "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, done.stderr.count("\n")) == (ExitCode.WARNINGS, 1)  # partition-2 holds nothing
+    assert [Path(one["path"]).name for one in found] == ["file-000001.txt", "file-000002.txt"]
     answer = vdr("store", "ls", disk["storage"], "d@latest", "/partition-1/nothing")
     assert answer.returncode == ExitCode.NOT_FOUND
     answer = vdr("store", "ls", disk["storage"], "d@latest", "/partition-2", "--json")

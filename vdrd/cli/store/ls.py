@@ -1,17 +1,22 @@
 """`vdr store ls`: the files of a point, those within a disk too, without any server."""
 
 import argparse
+import fnmatch
 import stat
 import sys
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vdrd.cli.output import JSON_ANSWER, bytes_text
 from vdrd.cli.storage_access import add_storage_arguments, open_storage
 from vdrd.model.errors import ExitCode
 from vdrd.model.points import DiskRoot, FilesRoot
+from vdrd.model.progress import Cancel
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vdrd.disk.browse_messages import VolumeShown
     from vdrd.files.entry import Entry
     from vdrd.store.reader import ChunkReader
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
 NAME = "ls"
 HELP = "list the files of a point"
 _NS = 1_000_000_000
+_FOUND_MAX = 10_000
 _TYPE_BITS = {1: stat.S_IFREG, 2: stat.S_IFDIR, 3: stat.S_IFLNK, 4: stat.S_IFIFO, 5: stat.S_IFSOCK}
 _TYPE_BITS |= {6: stat.S_IFCHR, 7: stat.S_IFBLK}
 
@@ -33,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="",
         help="directory or file; of a disk beneath a volume",
+    )
+    parser.add_argument(
+        "--find", metavar="GLOB", help=f"instead: all beneath PATH whose name fits, at most {_FOUND_MAX}"
     )
 
 
@@ -51,7 +60,7 @@ def _list_files(args: argparse.Namespace, reader: "ChunkReader", root: FilesRoot
 
     tree = FileTree(root, reader)
     owners = Owners(tree.head.users, tree.head.groups)
-    entries = tree.list(args.path)
+    entries = _found(tree.subtree(args.path), args.find) if args.find else tree.list(args.path)
     if args.json:
         JSON_ANSWER.print([_document(entry, owners) for entry in entries])
     else:
@@ -62,13 +71,17 @@ def _list_files(args: argparse.Namespace, reader: "ChunkReader", root: FilesRoot
 
 def _list_disk(args: argparse.Namespace, reader: "ChunkReader", root: DiskRoot) -> int:
     from vdrd.disk.source import NativeDisk
-    from vdrd.jobs.disk_files import DiskFiles
+    from vdrd.jobs.disk_files import DiskFiles, Warnings
 
     owners = Owners({}, {})
     with NativeDisk(reader.open_disk(root)) as disk, DiskFiles(disk) as files:
         volumes = {volume.name: volume for volume in files.volumes()}
         documents = []
-        for entry in files.entries(args.path):
+        entries = files.entries(args.path)
+        warnings = Warnings()
+        if args.find:
+            entries = files.search(args.path, args.find, limit=_FOUND_MAX, cancel=Cancel(), warnings=warnings)
+        for entry in entries:
             volume = volumes.get(entry.path.decode("utf-8", "backslashreplace"))
             if args.json:
                 document = _document(entry, owners)
@@ -77,7 +90,14 @@ def _list_disk(args: argparse.Namespace, reader: "ChunkReader", root: DiskRoot) 
                 sys.stdout.write(_line(entry, owners) + (_volume_text(volume) if volume else "") + "\n")
         if args.json:
             JSON_ANSWER.print(documents)
-    return ExitCode.DONE
+    for warning in warnings.first:
+        print(f"warning: {warning}", file=sys.stderr)
+    return ExitCode.WARNINGS if warnings.count else ExitCode.DONE
+
+
+def _found(entries: "Iterator[Entry]", pattern: str) -> "Iterator[Entry]":
+    wanted = pattern.encode("utf-8", "surrogateescape")
+    return islice((one for one in entries if fnmatch.fnmatchcase(one.name, wanted)), _FOUND_MAX)
 
 
 class Owners(NamedTuple):
