@@ -22,6 +22,9 @@ from native import blake3, cdc, crc32c, sm4, zero
 from native.aead import Aead, Algorithm
 
 LENGTHS = (4096, 65536, 1 << 20)
+SM4_WIDEST = max(sm4.LEVELS)
+"""The level that needs GFNI and AVX-512."""
+SM4_GB_PER_SECOND = 2.0
 KEY = bytes(range(32))
 NONCE = bytes(12)
 
@@ -92,12 +95,23 @@ def main() -> None:
     sources = measure.HERE.parent / "vdrd"
     text = b"".join(path.read_bytes() for path in sorted(sources.rglob("*.py")))
     text = (text * (1 + max(LENGTHS) // len(text)))[: max(LENGTHS)]
+    sm4_widest = 0.0
     print("\n| GB/s | " + " | ".join(f"{length // 1024} KiB" for length in LENGTHS) + " |")
     print("|---|" + "---|" * len(LENGTHS))
     for content, routines in ((random, hashing() | sealing() | others()), (text, compressing())):
         for name, routine in routines.items():
             cells = [gb_per_second(routine, memoryview(content)[:n], arguments.seconds) for n in LENGTHS]
             print(f"| {name} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |", flush=True)
+            if name == f"sm4-gcm level {SM4_WIDEST}":
+                sm4_widest = max(cells)
+    print("\n| figure | ours | to reach | |\n|---|---|---|---|")
+    verdict = "reached" if sm4_widest >= SM4_GB_PER_SECOND else "missed"
+    ours = (
+        f"{sm4_widest:.2f} | {SM4_GB_PER_SECOND} | {verdict}"
+        if sm4_widest
+        else "- | 2.0 | not on this machine"
+    )
+    print(f"| SM4-GCM with GFNI and AVX-512, GB/s on a core | {ours} |")
 
 
 if __name__ == "__main__":
