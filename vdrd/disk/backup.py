@@ -298,9 +298,9 @@ class _DiskBackup:
         else:
             asked = b"".join(ids[CHUNK_ID_BYTES * i : CHUNK_ID_BYTES * (i + 1)] for i in present)
         lacking = self._sink.claim(asked)
-        chosen = [i for i, is_lacking in zip(present, lacking, strict=True) if is_lacking]
-        if not chosen:
+        if not any(lacking):
             return 0, 0
+        chosen = [i for i, is_lacking in zip(present, lacking, strict=True) if is_lacking]
         lengths = array("I", [BLOCK_BYTES]) * count
         lengths[count - 1] = wanted - (count - 1) * BLOCK_BYTES
         select = bytearray(count)

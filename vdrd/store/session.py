@@ -70,14 +70,14 @@ class WriteSession:
             self._read_back(ids)
         lacking = self._storage.index.native.claim(ids, self._domain)
         with self._lock:
-            for i, is_lacking in enumerate(lacking):
-                if not is_lacking:
-                    continue
+            i = lacking.find(1)
+            while i >= 0:
                 chunk_id = bytes(ids[CHUNK_ID_BYTES * i : CHUNK_ID_BYTES * (i + 1)])
                 if chunk_id in self._claimed:
                     lacking[i] = 0
                 else:
                     self._claimed.add(chunk_id)
+                i = lacking.find(1, i + 1)
         return bytes(lacking)
 
     def _read_back(self, ids: bytes) -> None:
