@@ -36,6 +36,7 @@ typedef struct {
     int fd;
     int users;
     bool cached; /* stands in a set; else freed by its last user */
+    bool partial; /* was still being written when it was opened: it may lack its last records for now */
     uint64_t last_use;
     const uint8_t *id_keys;
     uint8_t key[32];
@@ -177,7 +178,7 @@ static const key_row *keys_find(const vdr_reader *reader, uint32_t domain, uint3
 }
 
 /* A pack still being written is below `tmp`; it may get its name between two attempts. */
-static int pack_descriptor(const vdr_reader *reader, const uint8_t id[16]) {
+static int pack_descriptor(const vdr_reader *reader, const uint8_t id[16], bool *partial) {
     char name[33], path[64];
     for (size_t i = 0; i < 16; i++) snprintf(name + 2 * i, 3, "%02x", id[i]);
     int fd = -1;
@@ -185,6 +186,7 @@ static int pack_descriptor(const vdr_reader *reader, const uint8_t id[16]) {
         if (attempt == 1) snprintf(path, sizeof path, "../tmp/%s.pack", name);
         else snprintf(path, sizeof path, "%.2s/%s.pack", name, name);
         fd = openat(reader->packs_fd, path, O_RDONLY | O_CLOEXEC);
+        *partial = attempt == 1;
         if (fd < 0 && errno != ENOENT) break;
     }
     return fd;
@@ -204,7 +206,7 @@ static int file_open(vdr_reader *reader, uint32_t pack, pack_file **out) {
     memcpy(material + 32, id, 16);
     vdr_blake3_derive("vdr 2026 pack key", material, sizeof material, file->key, 32);
     explicit_bzero(material, sizeof material);
-    file->fd = pack_descriptor(reader, id);
+    file->fd = pack_descriptor(reader, id, &file->partial);
     if (file->fd < 0) {
         int error = errno == ENOENT ? VDR_E_MISSING : VDR_E_IO;
         int saved = errno;
@@ -381,6 +383,7 @@ static int fetch_span(fetch *f, pack_file *file, vdr_aead *aead, size_t from, si
         const vdr_place *place = &w->places[i];
         size_t skip = place->offset - first->offset;
         f->bad = i;
+        if (file->partial && (int64_t)(record_end(place) - first->offset) > got) return VDR_E_MISSING;
         if ((int64_t)skip >= got) return VDR_E_CORRUPT;
         uint8_t *out = f->pins ? f->pins[i]->data : f->out + f->offsets[i];
         int64_t n = vdr_chunk_open(aead, f->reader->encryption, w->decoder, w->span + skip, (size_t)got - skip, place->offset,

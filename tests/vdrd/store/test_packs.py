@@ -52,6 +52,8 @@ def test_chunk_just_put_can_be_read(storage_path: Path, length_bytes: int) -> No
         assert fetched == [random.Random(seed).randbytes(length_bytes) for seed in range(3)]
         after = put(session, 3, 100)
         assert storage.reader.fetch(after) == [random.Random(3).randbytes(100)]
+        assert not storage.is_doubtful
+        assert session.claim(b"".join([*chunk_ids, after])) == bytes(4)
 
 
 def test_write_that_fails_once_fails_its_put_and_loses_nothing(storage_path: Path) -> None:
@@ -64,6 +66,7 @@ def test_write_that_fails_once_fails_its_put_and_loses_nothing(storage_path: Pat
                 put(second, 2, 2 << 20)
             assert storage.reader.fetch(early) == [random.Random(1).randbytes(70_000)]
             put(first, 3, 70_000)
+        assert not storage.is_doubtful
         assert storage.verify(read_data=True).damages == []
     with Storage.open(storage_path, key=KEY) as storage:
         assert storage.reader.fetch(early) == [random.Random(1).randbytes(70_000)]
