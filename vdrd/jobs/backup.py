@@ -121,7 +121,9 @@ class BackupService:
         """Hold these points; records of those that can serve as parents."""
         records = []
         for point in self.hold(points):
-            lacking = self._storage.lacking(point)
+            # A disk is compared block by block, whatever its parent lacks.
+            is_compared = isinstance(point.draft.root, DiskRoot)
+            lacking = frozenset[bytes]() if is_compared else self._storage.lacking(point)
             if len(lacking) <= LACKING_MAX:
                 records.append(parent_record(point, lacking))
         return records
