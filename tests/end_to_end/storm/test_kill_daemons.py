@@ -10,27 +10,13 @@ from typing import Any
 
 import pytest
 
+from tests.end_to_end.storm.changing_disk import CHANGED_BYTES, change_half, make_disk, occupied_bytes
 from vdrd.model.errors import ExitCode
 
 Vdr = Callable[..., subprocess.CompletedProcess[str]]
 
-MEBIBYTES = 96
-CHANGED_BYTES = (MEBIBYTES // 2) << 20
 SLACK_BYTES = 4 << 20
 """Records cut short, headers and tables of the packs of more than one attempt."""
-
-
-def occupied_bytes(storage: Path) -> int:
-    return sum(path.stat().st_size for path in storage.joinpath("packs").rglob("*") if path.is_file())
-
-
-def change_half(disk: Path, seed: int) -> None:
-    # Not the seed alone: no change may repeat the disk's first content, which is known already.
-    noise = random.Random(f"change {seed}")
-    with disk.open("r+b") as file:
-        for number in range(0, MEBIBYTES, 2):
-            file.seek(number << 20)
-            file.write(noise.randbytes(1 << 20))
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.long)])
@@ -38,7 +24,7 @@ def change_half(disk: Path, seed: int) -> None:
 @pytest.mark.timeout(3600)
 def test_backup_survives_the_death_of(part: str, kills: int, suite: Any, vdr: Vdr, tmp_path: Path) -> None:
     disk = tmp_path / "disk.raw"
-    disk.write_bytes(random.Random(7).randbytes(MEBIBYTES << 20))
+    make_disk(disk)
     job = suite.make_job("storm", "disk", disk, retry_count=3, retry_delay_seconds=1)
     assert suite.wait_run(suite.start_run(job, "full"))["state"] == "done", suite.words()
     change_half(disk, seed=1000)
