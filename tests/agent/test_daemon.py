@@ -54,7 +54,7 @@ def content(root):
 
 async def turned(condition):
     """Until `condition` is true; it is about files or logs, which wake nobody."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while not condition():  # noqa: ASYNC110
             await trio.sleep(0.02)
 

@@ -78,7 +78,7 @@ async def test_daemon_ends_in_order_at_sigterm_even_when_it_comes_twice(headquar
     await headquarters.until(lambda: headquarters.registers)
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGTERM)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         assert await process.wait() == 0
         told = b""
         while data := await process.stderr.receive_some():

@@ -83,11 +83,11 @@ def open_site(directory: Path) -> Iterator[Site]:
 
     thread = threading.Thread(target=asyncio.run, args=(main(),))
     thread.start()
-    assert ready.wait(30)
+    assert ready.wait(60)
     server, loop, stop = made
     try:
         yield Site(f"https://localhost:{port}", directory, server, loop)
     finally:
         loop.call_soon_threadsafe(stop.set)
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive()

@@ -311,7 +311,7 @@ def test_live_page_keeps_focus_and_says_when_it_is_disconnected(visitor: Visitor
     site.do(lambda: server.happen("run", run.id))
     expect(state).to_have_text("Disconnected, trying again")
     server.is_reachable = True
-    expect(state).to_have_text("Live", timeout=15_000)
+    expect(state).to_have_text("Live", timeout=60_000)
     site.do(
         lambda: server.change_run(run.id, progress=api.RunProgress(step="x", done_bytes=75, total_bytes=100))
     )

@@ -116,7 +116,7 @@ def test_console_without_server_answers_says_so_and_stops_cleanly(state: Path) -
             assert 'value="admin"' in form.text
     finally:
         os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(30) == 0, log.read_text()
+        assert process.wait(60) == 0, log.read_text()
     text = log.read_text()
     assert "console started" in text
     assert "console stopped" in text

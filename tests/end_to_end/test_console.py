@@ -85,7 +85,7 @@ def page(machine: Machine) -> Iterator[Page]:
         context = browser.new_context(ignore_https_errors=True, viewport={"width": 1280, "height": 900})
         opened = context.new_page()
         opened.set_default_timeout(30_000)
-        expect.set_options(timeout=30_000)
+        expect.set_options(timeout=60_000)
         yield opened
         expect.set_options(timeout=5_000)
         browser.close()

@@ -62,7 +62,7 @@ async def test_agent_of_another_appliance_is_refused(
     moved = Daemon([*agent.argv, "--set", f"agent.server={json.dumps(status['server'])}"], agent.log)
     appliance.agents.append(moved)
     moved.start()
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         while "certificate" not in agent.text:  # noqa: ASYNC110 - another process
             await trio.sleep(0.05)
     async with linked(other):
@@ -101,7 +101,7 @@ async def test_new_appliance_reads_points_back_from_a_storage(
             name="carried", path=str(tmp_path / "carried"), key_file=str(key_file), attach=True
         )
         carried = await fresh.ask("storage.create", attach)
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while True:
                 found = (await fresh.ask("point.list", api.PointList(storage_id=carried.id))).items
                 if found:

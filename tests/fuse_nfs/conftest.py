@@ -43,7 +43,7 @@ class RunningServer:
 
     def __enter__(self) -> "RunningServer":
         self._thread.start()
-        assert self._ready.wait(20)
+        assert self._ready.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -53,7 +53,7 @@ class RunningServer:
         if not self._thread.is_alive():
             return
         trio.from_thread.run_sync(self._stop.set, trio_token=self._token)
-        self._thread.join(20)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     def add(self, export: Export) -> str:

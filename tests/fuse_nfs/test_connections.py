@@ -297,7 +297,7 @@ def test_remove_waits_for_calls_and_the_disk_is_free(writable: RunningServer, di
         writable.add(Export("point", disk, is_writable=True))
     stop.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     with pytest.raises(BadArgument, match="exported already"):
         writable.add(Export("point", disk))
     writable.remove("point")
@@ -388,5 +388,5 @@ def test_busy_client_leaves_others_their_turn(start_server: Start, disk: ImageDi
             assert other.mount("/point")
     stop.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     busy.connection.close()

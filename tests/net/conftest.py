@@ -179,7 +179,7 @@ class MemoryStore:
         return bytes(wanted)
 
     def put(self, batch: EncodedBatch) -> None:
-        assert self.gate.wait(20)
+        assert self.gate.wait(60)
         if self.put_failure is not None:
             raise self.put_failure
         offset = 0
@@ -204,7 +204,7 @@ class MemoryStore:
         return found
 
     def commit(self, draft: PointDraft) -> Point:
-        assert self.gate.wait(20)
+        assert self.gate.wait(60)
         self.committed.append(draft)
         return Point("ab" * 16, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), draft)
 

@@ -28,13 +28,13 @@ def serving(world, reception, **options):
 
     thread = threading.Thread(target=trio.run, args=(main,))
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     address, stop, token = ready
     try:
         yield address, lambda function: trio.from_thread.run_sync(function, trio_token=token)
     finally:
         trio.from_thread.run_sync(stop.set, trio_token=token)
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 

@@ -25,14 +25,14 @@ class Exporter:
         assert self.process.stdout is not None
         found = self.process.stdout.readline().strip()
         if not found:
-            self.process.wait(20)
+            self.process.wait(60)
             assert self.process.stderr is not None
             raise AssertionError(self.process.stderr.read())
         return found
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=60)
         return self.process.returncode
 
 

@@ -118,7 +118,7 @@ def test_mount_of_a_disk_shows_its_bytes(
     with pytest.raises(OSError, match="Read-only"):
         (mountpoint / "new").mkdir()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert not is_mounted(mountpoint)
 
 
@@ -135,7 +135,7 @@ def test_mount_of_files_shows_the_tree_as_it_was(
     with pytest.raises(FileNotFoundError):
         (mountpoint / "many/nothing").stat()
     subprocess.run(["umount", mountpoint], check=True)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_mount_stopped_while_in_use_leaves_no_mount(
@@ -147,7 +147,7 @@ def test_mount_stopped_while_in_use_leaves_no_mount(
     fd = os.open(mountpoint / "disk.raw", os.O_RDONLY)
     assert os.read(fd, 10)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     with pytest.raises(OSError, match="not connected"):
         os.close(fd)
     assert not is_mounted(mountpoint)
