@@ -21,6 +21,7 @@ from console.rest import download, endpoints
 from console.rest.openapi import Provider
 from console.rest.problem import RequestUnreadable, problem_response
 from console.rest.table import PREFIX
+from console.whole_requests import WholeRequests
 from console.words import LANGUAGES
 from vdrd.model.errors import SessionEnded, VdrError
 
@@ -88,6 +89,7 @@ def create_app(parts: Parts) -> Quart:
         sentences=shown.sentences,
         absolute=shown.absolute,
     )
+    app.asgi_app = WholeRequests(app.asgi_app)  # type: ignore[method-assign]
     app.before_request(_guard_forms)
     app.after_request(_harden)
     app.context_processor(_offered)
