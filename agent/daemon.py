@@ -184,8 +184,9 @@ async def serve(
         agent.mode = mode
         log.info("agent started identity=%s mode=%s", agent.credentials.identity(), mode)
         if mode == "active":
-            address = Address.parse(config.server or enrolment.servers[0], SERVER_PORT)
-            nursery.start_soon(_keep_linked, agent, address)
+            texts = [config.server] if config.server else enrolment.servers
+            servers = [Address.parse(text, SERVER_PORT) for text in texts]
+            nursery.start_soon(_keep_linked, agent, servers)
         else:
             listener = LinkListener(agent.profile, control=agent, data=agent.runs.arrivals, software=SOFTWARE)
             addresses = [Address.parse(text, AGENT_PORT) for text in config.listen]
@@ -198,9 +199,9 @@ async def serve(
     log.info("agent stopped")
 
 
-async def _keep_linked(agent: Agent, address: Address) -> None:
+async def _keep_linked(agent: Agent, servers: list[Address]) -> None:
     await keep_dialed(
-        address,
+        servers,
         agent.profile,
         agent.session,
         expected=Expected(Role.SERVER),

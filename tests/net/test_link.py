@@ -236,7 +236,7 @@ async def test_keep_dialed_listener_restarted_comes_back(world, reception):
         async with world.listening(profile, reception=reception) as (_, address):
             nursery.start_soon(
                 lambda: keep_dialed(
-                    address,
+                    [address],
                     world.profile(Role.AGENT),
                     session,
                     expected=world.expected,
@@ -255,6 +255,35 @@ async def test_keep_dialed_listener_restarted_comes_back(world, reception):
         nursery.cancel_scope.cancel()
     assert len(seen) == 2
     assert all(isinstance(error, Unreachable) for error in downs)
+
+
+async def test_keep_dialed_tries_every_address_before_it_pauses(world, reception):
+    linked, tried = trio.Event(), []
+    nobody = [Address("127.0.0.1", 1), Address("127.0.0.1", 2)]
+
+    async def session(_link):
+        linked.set()
+        await trio.sleep_forever()
+
+    async with (
+        world.listening(world.profile(Role.SERVER), reception=reception) as (_, address),
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(
+            lambda: keep_dialed(
+                [*nobody, address],
+                world.profile(Role.AGENT),
+                session,
+                expected=world.expected,
+                handler=DeafHandler(),
+                backoff=Backoff(3600, 3600),
+                on_down=tried.append,
+            )
+        )
+        with trio.fail_after(60):
+            await linked.wait()
+        nursery.cancel_scope.cancel()
+    assert [str(error.fields["peer"]) for error in tried] == [str(one) for one in nobody]
 
 
 def test_backoff_attempts_grow_to_the_longest():

@@ -6,7 +6,7 @@ Owns addresses to streams and the back-off. Knows nothing of what a link carries
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NoReturn
@@ -134,7 +134,7 @@ async def dial(
 
 
 async def keep_dialed(
-    address: Address,
+    addresses: Sequence[Address],
     profile: TlsProfile,
     session: Callable[[Link], Awaitable[None]],
     *,
@@ -146,19 +146,23 @@ async def keep_dialed(
     on_down: Callable[[VdrError], None] = lambda error: None,
     chance: Callable[[], float] = random.random,
 ) -> NoReturn:
-    """Keep a link to `address` for ever: `session` runs while one is open and is cancelled when it closes.
+    """Keep a link to one of `addresses` for ever: `session` runs while one is open and is cancelled when it
+    closes.
 
+    The address that served last is tried first, then the next one; the pause comes after all of them.
     `on_down` hears of every failed attempt and lost link. What `session` raises ends the link like a loss, if
     it is a VdrError; anything else comes out.
     """
     backoff = backoff or Backoff()
-    attempt = 0
+    attempt = at = failed = 0
     while True:
+        address = addresses[at]
         try:
             async with dial(
                 address, profile, expected=expected, handler=handler, software=software, limits=limits
             ) as link:
                 opened_at = trio.current_time()
+                failed = -1
                 try:
                     await run_session(link, session)
                 finally:
@@ -169,8 +173,12 @@ async def keep_dialed(
         except VdrError as error:
             log.warning("link down peer=%s reason=%s", address, error.message)
             on_down(error)
-        attempt += 1
-        await trio.sleep(backoff.pause_seconds(attempt, chance()))
+        failed += 1
+        if failed:
+            at = (at + 1) % len(addresses)
+        if failed % len(addresses) == 0:
+            attempt += 1
+            await trio.sleep(backoff.pause_seconds(attempt, chance()))
 
 
 async def run_session(link: Link, session: Callable[[Link], Awaitable[None]]) -> None:

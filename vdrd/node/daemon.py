@@ -271,7 +271,7 @@ async def serve(
             if on_ready is not None:
                 await on_ready(real)
             await keep_dialed(
-                Address.parse(config.server, SERVER_PORT),
+                [Address.parse(config.server, SERVER_PORT)],
                 node.profile,
                 node.session,
                 expected=Expected(Role.SERVER),

@@ -57,7 +57,7 @@ class PassiveDialler:
     async def _dial(self, host_id: str, address: str, scope: trio.CancelScope) -> None:
         with scope:
             await keep_dialed(
-                Address.parse(address, AGENT_PORT),
+                [Address.parse(address, AGENT_PORT)],
                 self._profile,
                 self._session,
                 expected=Expected(Role.AGENT, host_id),
