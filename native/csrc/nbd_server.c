@@ -133,11 +133,11 @@ static void end(connection *self, const char *reason)
     if (self->is_closing)
         return;
     self->is_closing = 1;
+    if (reason) {
+        self->server->refused++;
+        vdr_nfs_events_tell(self->server->service.events, VDR_NFS_EVENT_REFUSED, self->session.name, "%s", reason);
+    }
     shutdown(self->fd, SHUT_RDWR);
-    if (!reason)
-        return;
-    self->server->refused++;
-    vdr_nfs_events_tell(self->server->service.events, VDR_NFS_EVENT_REFUSED, self->session.name, "%s", reason);
 }
 
 /* Lock held. */
