@@ -11,6 +11,7 @@ PACKAGES = "linux-image-cloud-amd64,systemd-sysv,udev,kmod,initramfs-tools"
 UNIT = """[Unit]
 Description=Tell what the disk holds, and write to it
 After=local-fs.target
+Before=serial-getty@ttyS0.service
 [Service]
 Type=oneshot
 ExecStart=/usr/local/sbin/vdr-guest
