@@ -25,6 +25,12 @@ class RetainReport:
     is_clock_doubtful: bool = False
     """True when the machine's clock is ahead of the storage's time and nobody confirmed it."""
 
+    def add(self, other: "RetainReport") -> None:
+        """Take in what was decided of other points."""
+        self.kept |= other.kept
+        self.removed += other.removed
+        self.blocked |= other.blocked
+
 
 def decide(
     points: Collection[Point],

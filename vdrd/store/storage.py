@@ -450,9 +450,11 @@ class Storage:
             time = self.guard.time()
             now = time.now if not_after is None else min(time.now, not_after)
             points = self.points(object_name)
-            report = retain.decide(
-                points, self.guard.locks(), policy, now, kept=set(keep), broken=set(broken)
-            )
+            report, locks, kept = retain.RetainReport(now), self.guard.locks(), set(keep)
+            # Two tenants may call an object the same: neither's points count for the other's.
+            for domain in sorted({point.draft.domain for point in points}):
+                own = [point for point in points if point.draft.domain == domain]
+                report.add(retain.decide(own, locks, policy, now, kept=kept, broken=set(broken)))
             report.is_clock_doubtful = time.is_doubtful
             if not dry_run:
                 self._remove(report.removed)

@@ -15,6 +15,7 @@ from vdrd.model.chunks import ChunkKind
 from vdrd.model.errors import BadInput, Damaged
 from vdrd.model.points import DOMAIN_MAX, Point
 from vdrd.model.progress import Cancel
+from vdrd.model.retention import RetentionPolicy
 from vdrd.store import Encryption, Storage
 
 DOMAINS = (0, 1, DOMAIN_MAX)
@@ -147,6 +148,16 @@ def test_upkeep_handles_several_domains(storage_path: Path, tmp_path: Path, imag
         for point in storage.points():
             content = part if point.point_id == kept.point_id else image
             assert disk_bytes(storage, point) == content.read_bytes()
+
+
+def test_retention_of_one_domain_leaves_objects_of_the_same_name_in_others(
+    storage_path: Path, image: Path
+) -> None:
+    with Storage.open(storage_path, key=KEY, writable=True) as storage:
+        points = [back_up(storage, image, domain) for domain in (1, 1, 2)]
+        report = storage.retain("vm", RetentionPolicy(keep_last=1))
+        assert report.removed == [points[0].point_id]
+        assert set(report.kept) == {points[1].point_id, points[2].point_id}
 
 
 def test_reader_of_another_process_finds_a_domain_that_came_later(storage_path: Path, image: Path) -> None:
