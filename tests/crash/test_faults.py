@@ -5,6 +5,7 @@ import errno
 import random
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -217,3 +218,18 @@ def test_restore_to_a_disk_that_is_full_at_any_step_leaves_nothing_behind(bench:
     assert nth > 2
     if kind == "disk":
         assert target.read_bytes() == bench.image.read_bytes()
+
+
+def test_file_whose_disk_is_broken_is_listed_and_the_run_ends_with_a_warning(
+    crash_disk: CrashDisk, tmp_path: Path, vdr: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    tree, storage = crash_disk.path / "tree", tmp_path / "storage"
+    tree.mkdir()
+    tree.joinpath("bad").write_bytes(bytes(range(256)) * 1000)
+    assert vdr("store", "init", storage, "--encryption", "none").returncode == ExitCode.DONE
+    crash_disk.fail("R", 1, errno.EIO)
+    done = vdr("store", "backup", storage, "files", tree, "--object", "tree")
+    crash_disk.heal()
+    assert done.returncode == ExitCode.WARNINGS, done.stderr
+    assert "cannot read bad: Input/output error" in done.stderr
+    assert vdr("store", "verify", storage, "--read-data").returncode == ExitCode.DONE
