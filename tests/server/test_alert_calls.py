@@ -69,6 +69,13 @@ async def break_something(client: Client) -> None:
 
     await client.foundation.catalog.write(work)
     client.clock.added_ms += 60_000
+    # Any change makes the watcher look at once; without one it looks every quarter of a minute.
+    settings = api.WebhookSettings(url="http://127.0.0.1:1/")
+    made = await client.ask(
+        "channel.create",
+        api.ChannelCreate(name="other", settings=settings, least_level=api.AlertLevel.CRITICAL),
+    )
+    await client.ask("channel.delete", api.ChannelDelete(id=made.id))
 
 
 async def test_alert_that_opens_reaches_the_receiver_and_its_end_too(client: Client, pager: Pager) -> None:

@@ -120,11 +120,13 @@ class NodeHandler:
                 await trio.to_thread.run_sync(self._keep_metadata, message)
             case PointsForget():
                 gone = await trio.to_thread.run_sync(self._forget, message)
+                await trio.to_thread.run_sync(self._looks.close_points, gone)
                 self._upkeep.note_removed(message.storage_id)
                 return PointsForgotten(point_ids=gone)
             case PointsRetain():
                 answer = await trio.to_thread.run_sync(self._keeper.retain, message)
                 if answer.forgotten_ids:
+                    await trio.to_thread.run_sync(self._looks.close_points, answer.forgotten_ids)
                     self._upkeep.note_removed(message.storage_id)
                 return answer
             case PointLockAsk():

@@ -9,7 +9,7 @@ methods but `close_idle`'s caller are for threads; looks at one point wait for e
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -83,6 +83,16 @@ class PointLooks:
     def close_storage(self, storage_id: str) -> None:
         """Close all points of a storage that nobody looks into right now."""
         self._close(lambda one: one.storage_id == storage_id)
+
+    def close_points(self, point_ids: Iterable[str]) -> None:
+        """Close these points, which were forgotten, where nobody looks into them right now: their space is
+        to come back."""
+        gone = frozenset(point_ids)
+        with self._lock:
+            over = [point_id for point_id in gone & self._open.keys() if not self._open[point_id].users]
+            closing = [self._open.pop(point_id).closing for point_id in over]
+        for one in closing:
+            one.close()
 
     def is_used(self, storage_id: str) -> bool:
         """True while somebody looks into a point of the storage."""

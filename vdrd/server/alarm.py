@@ -88,7 +88,7 @@ class Alarm:
         """Watch for ever."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._messenger.run)
-            after = 0
+            after = self._feed.newest
             while True:
                 try:
                     await self.look()
@@ -102,11 +102,9 @@ class Alarm:
         with trio.move_on_after(LOOK_SECONDS):
             while True:
                 reply = await self._feed.poll(after, None, 1000, LOOK_SECONDS)
-                is_first, after = after == 0, reply.next_sequence
+                after = reply.next_sequence
                 if reply.has_missed or any(event.topic in _TOPICS for event in reply.items):
                     break
-                if is_first and not reply.items:
-                    continue
         return after
 
     async def look(self) -> None:

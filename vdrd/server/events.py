@@ -29,6 +29,11 @@ class Feed:
         self._news.set()
         self._news = trio.Event()
 
+    @property
+    def newest(self) -> int:
+        """Number of the newest event: what comes after it is news."""
+        return self._next - 1
+
     def _since(self, after: int, run_id: str | None, limit: int) -> list[Event]:
         found: list[Event] = []
         for event in reversed(self._events):
