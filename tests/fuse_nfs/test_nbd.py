@@ -48,7 +48,7 @@ def run(*command: object, check: bool = True) -> subprocess.CompletedProcess[str
 
 def test_nbdinfo_sees_what_the_export_can_do(nbd: RunningNbd, disk: ImageDisk) -> None:
     url = nbd.add(Export("point", disk, is_writable=True))
-    found = json.loads(run("nbdinfo", "--json", url).stdout)
+    found = json.loads(run("nbdinfo", "--no-content", "--json", url).stdout)
     assert (found["protocol"], found["TLS"], found["structured"]) == ("newstyle-fixed", False, True)
     export = found["exports"][0]
     assert export["export-size"] == disk.size_bytes
@@ -62,7 +62,9 @@ def test_nbdinfo_sees_what_the_export_can_do(nbd: RunningNbd, disk: ImageDisk) -
 def test_nbdinfo_lists_only_what_the_client_may_use(nbd: RunningNbd, disk: ImageDisk) -> None:
     nbd.add(Export("mine", disk))
     nbd.add(Export("theirs", disk, clients=(ip_network("192.0.2.0/24"),)))
-    listed = json.loads(run("nbdinfo", "--json", "--list", f"nbd://127.0.0.1:{nbd.exports.port}").stdout)
+    listed = json.loads(
+        run("nbdinfo", "--no-content", "--json", "--list", f"nbd://127.0.0.1:{nbd.exports.port}").stdout
+    )
     assert [export["export-name"] for export in listed["exports"]] == ["mine"]
     refused = run("nbdinfo", nbd.exports.url("theirs"), check=False)
     assert refused.returncode != 0
@@ -76,7 +78,8 @@ def test_nbdinfo_maps_data_and_holes(nbd: RunningNbd, tmp_path: Path) -> None:
         file.seek(16 * MIB)
         file.write(b"x" * MIB)
     with ImageDisk.open(path) as disk:
-        extents = json.loads(run("nbdinfo", "--json", "--map", nbd.add(Export("sparse", disk))).stdout)
+        mapped = run("nbdinfo", "--no-content", "--json", "--map", nbd.add(Export("sparse", disk)))
+        extents = json.loads(mapped.stdout)
         nbd.remove("sparse")
     assert [(e["offset"], e["length"], e["type"]) for e in extents] == [
         (0, 16 * MIB, 3),
@@ -279,7 +282,7 @@ def test_tls_serves_libnbd_and_qemu(
     url = nbd.add(Export("point", disk, is_writable=True))
     assert url.startswith("nbds://")
     trusted = f"{url}?tls-certificates={certificates}"
-    assert json.loads(run("nbdinfo", "--json", trusted).stdout)["TLS"]
+    assert json.loads(run("nbdinfo", "--no-content", "--json", trusted).stdout)["TLS"]
     copy = tmp_path / "copy.raw"
     run("nbdcopy", "--connections=2", trusted, copy)
     assert copy.read_bytes() == image.read_bytes()
@@ -313,7 +316,7 @@ def test_tls_that_is_offered_serves_plain_clients_too(
         (f"{url}?tls-certificates={certificates}", True),
         (url.replace("nbds", "nbd"), False),
     ):
-        assert json.loads(run("nbdinfo", "--json", address).stdout)["TLS"] is is_tls
+        assert json.loads(run("nbdinfo", "--no-content", "--json", address).stdout)["TLS"] is is_tls
 
 
 def test_tls_with_client_certificates_refuses_others(
