@@ -249,15 +249,19 @@ class PackPool:
 
     def _give(self, pack: OpenPack, *, spoiled: bool) -> None:
         with self._lock:
-            full = spoiled or pack.bytes >= PACK_BYTES or pack in self._closing
-            self._closing.discard(pack)
-            if not full:
+            if not (spoiled or pack.bytes >= PACK_BYTES or pack in self._closing):
+                # In one step: a pack that can be taken again must not seem to be free to a flush afterwards.
+                self._busy.discard(pack)
                 self._idle.append(pack)
-        if full:
+                self._released.notify_all()
+                return
+        try:
             self._seal(pack)
-        with self._lock:
-            self._busy.discard(pack)
-            self._released.notify_all()
+        finally:
+            with self._lock:
+                self._closing.discard(pack)
+                self._busy.discard(pack)
+                self._released.notify_all()
 
     def _seal(self, pack: OpenPack) -> None:
         self._slots.acquire()

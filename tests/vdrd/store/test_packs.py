@@ -3,7 +3,8 @@
 import errno
 import os
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from vdrd.model.chunks import ChunkKind
 from vdrd.model.errors import StorageUnwritable
 from vdrd.store import Encryption, Storage, WriteSession
 from vdrd.store.directory import StorageDirectory
+from vdrd.store.packs import OpenPack
 
 
 class FailingDirectory(StorageDirectory):
@@ -96,3 +98,65 @@ def test_file_system_without_direct_writes_is_written_to_all_the_same(
     with Storage.open(tmp_path / "storage", writable=True) as storage:
         assert disk_bytes(storage, back_up(storage, image)) == image.read_bytes()
         assert storage.verify(read_data=True).damages == []
+
+
+class WatchedLock:
+    """A lock that lets somebody look each time it is let go of, before anybody else can have it."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._lock = threading.Lock()
+        self._look = look
+
+    def acquire(self, blocking: bool = True) -> bool:
+        return self._lock.acquire(blocking)
+
+    def release(self) -> None:
+        self._look()
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def test_pack_that_can_be_taken_is_none_that_somebody_has(
+    storage_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Storage.open(storage_path, key=KEY, writable=True) as storage:
+        pool = storage.pool
+        both: list[object] = []
+        looks: list[int] = []
+
+        def look() -> None:
+            looks.append(len(pool._idle))
+            both.extend(pool._busy.intersection(pool._idle))
+
+        with monkeypatch.context() as patch, storage.session() as session:
+            lock = WatchedLock(look)
+            patch.setattr(pool, "_lock", lock)
+            patch.setattr(pool, "_released", threading.Condition(lock))  # type: ignore[arg-type]
+            for seed in range(3):
+                put(session, seed, 5000)
+        assert 1 in looks
+        assert both == []
+
+
+def test_pack_that_is_full_is_nobodys_afterwards(storage_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vdrd.store.packs.PACK_BYTES", 4096)
+    with Storage.open(storage_path, key=KEY, writable=True) as storage:
+        pool = storage.pool
+        seal = pool._seal
+
+        def seal_beside_a_flush(pack: OpenPack) -> None:
+            pool._closing |= pool._busy  # as a flush does that begins now
+            seal(pack)
+
+        monkeypatch.setattr(pool, "_seal", seal_beside_a_flush)
+        with storage.session() as session:
+            chunk_id = put(session, 1, 5000)
+        assert (pool._idle, pool._busy, pool._closing) == ([], set(), set())
+        monkeypatch.setattr(pool, "_seal", seal)
+        storage.settle()
+        assert storage.reader.fetch(chunk_id) == [random.Random(1).randbytes(5000)]
