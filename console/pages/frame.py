@@ -2,6 +2,7 @@
 paging."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec
@@ -88,8 +89,10 @@ async def render(template: str, place: str = "", status: int = 200, **values: An
     ]
     notice = request.cookies.get(NOTICE_COOKIE, "")
     counts = None
-    if api.Permission.ALERTS_READ in permissions:
-        counts = await ask(api.AlertCounts(), api.AlertCountsReply)
+    if api.Permission.ALERTS_READ in permissions and not user.must_change_password:
+        # A page is worth showing without the bell.
+        with suppress(VdrError):
+            counts = await ask(api.AlertCounts(), api.AlertCountsReply)
     page = await render_template(
         template,
         user=user,

@@ -15,6 +15,7 @@ from vdrd.catalog.database import (
     CatalogDamaged,
     CatalogLocked,
     CatalogNewer,
+    CatalogUnusable,
     migrations,
 )
 from vdrd.model.errors import StorageFull
@@ -65,7 +66,7 @@ async def test_write_that_raises_changes_nothing(catalog: Catalog) -> None:
 
 
 async def test_read_does_not_see_what_is_not_committed_and_may_not_write(catalog: Catalog) -> None:
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(CatalogUnusable, match="readonly"):
         await catalog.read(settings.put, "a", "b")
     for _ in range(READERS * 3):
         assert await catalog.read(settings.get, "a") is None
@@ -131,7 +132,7 @@ def test_every_column_of_every_migration_is_explained() -> None:
             for line in sql.splitlines()
             if line.startswith("    ") and re.match(r"\s+[a-z_]+\s+[A-Z]", line)
         ]
-        assert columns, name
+        assert columns or "CREATE TABLE" not in sql, name
         for line in columns:
             assert re.search(r"-- \S.+", line), f"{name}: {line.strip()}"
 

@@ -238,11 +238,18 @@ def test_service_message_goes_through_its_library(hook: tuple[type[Hook], str]) 
         ServiceSettings(),
         ServiceSettings(url="nonsense"),
         ServiceSettings(url="syslog://"),
+        ServiceSettings(url=" syslog://"),
         MailSettings(
             host="mail", security="none", user_name="vdr", password="x", sender="a@b.c", recipients=["d@e.f"]
         ),
     ],
-    ids=["no-address", "unknown-address", "acts-on-the-server", "password-in-the-clear"],
+    ids=[
+        "no-address",
+        "unknown-address",
+        "acts-on-the-server",
+        "the-same-with-a-space",
+        "password-in-the-clear",
+    ],
 )
 def test_settings_that_cannot_work_are_refused(settings: Any) -> None:
     with pytest.raises(BadArgument):
@@ -264,3 +271,26 @@ def test_password_is_not_kept_for_another_mail_server() -> None:
     assert carriers.with_secrets_of(asked, mail).password == "x"  # type: ignore[union-attr]
     asked = MailSettings(host="evil", user_name="vdr", sender="a@b.c", recipients=["new@e.f"])
     assert carriers.with_secrets_of(asked, mail).password is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        MailSettings(host="mail..example.com", sender="a@b.c", recipients=["d@e.f"]),
+        MailSettings(host="127.0.0.1", port=1, sender="a@[b", recipients=["d@e.f"]),
+        WebhookSettings(url="http://[::1/"),
+        WebhookSettings(url="https://xn--/"),
+    ],
+    ids=["host", "sender", "address", "name"],
+)
+def test_settings_that_a_library_chokes_on_are_told_like_any_failure(settings: Any) -> None:
+    with pytest.raises(NotDelivered):
+        deliver(settings, "subject", "text", DOCUMENT)
+
+
+@pytest.mark.parametrize("post", ["starttls"], indirect=True)
+def test_password_outside_ascii_is_told_and_not_shown(post: tuple[Box, dict[str, Any]]) -> None:
+    _box, settings = post
+    with pytest.raises(NotDelivered) as refused:
+        deliver(MailSettings(**settings | {"password": "密码秘密"}), "subject", "text", {})
+    assert "密码" not in refused.value.message

@@ -14,7 +14,7 @@ import zstandard
 from schemas import api
 from vdrd.formats import metadata as sealed
 from vdrd.formats.metadata import MetadataDamaged, PassphraseWrong, Sealer
-from vdrd.model.errors import BadInput, NotFound, TargetRefused
+from vdrd.model.errors import BadInput, NotFound, NotOnline, TargetRefused, VdrError
 from vdrd.server import metadata
 from vdrd.server.metadata_keeper import NoPassphrase, Plan
 from vdrd.server.setup import lay
@@ -194,9 +194,60 @@ async def test_passphrase_is_kept_sealed(client: Client) -> None:
 
 def test_plan_is_due_daily_at_once_after_a_passphrase_and_again_soon_after_a_failure() -> None:
     day = 86_400_000
-    assert Plan().next_ms() is None
-    assert Plan(passphrase="x").next_ms() == 0
     saved_ms = int(NOW.timestamp() * 1000)
-    assert Plan(passphrase="x", saved_ms=saved_ms).next_ms() == saved_ms + day
+    now_ms = saved_ms + 2 * day
+    assert Plan().next_ms(now_ms) is None
+    assert Plan(passphrase="x").next_ms(now_ms) == now_ms
+    assert Plan(passphrase="x", saved_ms=saved_ms).next_ms(now_ms) == saved_ms + day
     failed = Plan(passphrase="x", saved_ms=saved_ms, tried_ms=saved_ms + day, error="full")
-    assert failed.next_ms() == saved_ms + day + 900_000
+    assert failed.next_ms(now_ms) == saved_ms + day + 900_000
+
+
+def test_plan_noted_by_a_clock_that_was_ahead_is_due_at_once() -> None:
+    ahead = int(NOW.timestamp() * 1000) + 86_400_000
+    now_ms = int(NOW.timestamp() * 1000)
+    assert Plan(passphrase="x", saved_ms=ahead).next_ms(now_ms) == now_ms
+    assert Plan(passphrase="x", tried_ms=ahead, error="full").next_ms(now_ms) == now_ms
+
+
+async def test_retries_of_what_reaches_no_storage_do_not_push_out_the_older_ones(client: Client) -> None:
+    await client.login()
+    await client.ask("metadata.edit_plan", api.MetadataPlanEdit(passphrase=PASSPHRASE, keep=10))
+    kept = (await client.ask("metadata.save", api.MetadataSave())).name
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO nodes (node_id, name, enrolled_at_ms) VALUES ('n', 'vault', 1)")
+        connection.execute(
+            "INSERT INTO storages (storage_id, tenant_id, node_id, name, path, encryption, created_at_ms)"
+            " VALUES ('s', 'default', 'n', 'main', '/srv', 'none', 1)"
+        )
+
+    await client.foundation.catalog.write(work)
+    await client.ask("metadata.edit_plan", api.MetadataPlanEdit(storage_id="s"))
+    before = {file.name for file in (await client.ask("metadata.list", api.MetadataList())).items}
+    assert kept in before
+    for _ in range(6):
+        client.clock.added_ms += 1000
+        with pytest.raises(NotOnline):
+            await client.ask("metadata.save", api.MetadataSave())
+    names = {file.name for file in (await client.ask("metadata.list", api.MetadataList())).items}
+    assert before < names
+    assert len(names) == len(before) + 1
+
+
+async def test_backup_that_cannot_be_written_is_told_and_leaves_nothing(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await client.login()
+    await client.ask("metadata.edit_plan", api.MetadataPlanEdit(passphrase=PASSPHRASE))
+    await client.ask("metadata.save", api.MetadataSave())
+    before = (await client.ask("metadata.list", api.MetadataList())).items
+
+    def broken(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(metadata, "_snapshot", broken)
+    with pytest.raises(VdrError, match="disk I/O error"):
+        await client.ask("metadata.save", api.MetadataSave())
+    assert "disk I/O error" in (await client.ask("metadata.plan", api.MetadataPlan())).last_error
+    assert (await client.ask("metadata.list", api.MetadataList())).items == before

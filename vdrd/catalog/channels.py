@@ -168,8 +168,9 @@ def queue_ended(connection: sqlite3.Connection, alert_id: str, now_ms: int) -> N
     connection.execute("DELETE FROM deliveries WHERE alert_id = ? AND state = 'waiting'", [alert_id])
     connection.execute(
         "INSERT INTO deliveries (alert_id, channel_id, event, not_before_ms, created_at_ms)"
-        " SELECT DISTINCT alert_id, channel_id, 'closed', ?, ? FROM deliveries"
-        " WHERE alert_id = ? AND state = 'sent' AND event <> 'closed'",
+        " SELECT DISTINCT alert_id, channel_id, 'closed', ?, ? FROM deliveries JOIN channels USING"
+        " (channel_id)"
+        " WHERE alert_id = ? AND state = 'sent' AND event <> 'closed' AND is_enabled = 1",
         [now_ms, now_ms, alert_id],
     )
 

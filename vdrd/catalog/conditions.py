@@ -141,7 +141,11 @@ def _success(row: sqlite3.Row, present: Present, place: dict[str, Any]) -> Itera
     hours = patience_hours(schedules, msgspec.json.decode(row["options_json"], type=JobOptions))
     if hours is None:
         return
-    since_ms = row["success_ms"] if row["success_ms"] is not None else row["created_at_ms"]
+    succeeded_ms = row["success_ms"]
+    if succeeded_ms is not None and succeeded_ms > present.now_ms:
+        # The clock was ahead then: nobody knows how long ago that was.
+        succeeded_ms = None
+    since_ms = row["created_at_ms"] if succeeded_ms is None else succeeded_ms
     if present.now_ms - since_ms > hours * _HOUR_MS:
         what = "never succeeded" if row["success_ms"] is None else "has not succeeded"
         yield Condition(
@@ -158,7 +162,8 @@ def _upkeep(connection: sqlite3.Connection) -> Iterator[Condition]:
         "SELECT storages.storage_id, storages.tenant_id, storages.name, runs.run_id, runs.kind, runs.state,"
         " runs.error FROM storages JOIN (SELECT 'verify' AS kind UNION SELECT 'collect') AS kinds"
         " JOIN runs ON runs.run_id = (SELECT run_id FROM runs WHERE runs.storage_id = storages.storage_id"
-        " AND runs.kind = kinds.kind AND ended_at_ms IS NOT NULL AND state <> 'cancelled'"
+        " AND runs.kind = kinds.kind AND runs.kind IN ('verify', 'collect')"
+        " AND ended_at_ms IS NOT NULL AND state <> 'cancelled'"
         " ORDER BY sequence DESC LIMIT 1) WHERE runs.state = 'failed'"
     )
     for row in rows:

@@ -54,6 +54,15 @@ class CatalogDamaged(VdrError):
     exit_code = ExitCode.DAMAGED
 
 
+class CatalogUnusable(VdrError):
+    """The catalog cannot be read or written just now."""
+
+    code = "catalog-unusable"
+    template = "catalog {path} cannot be used: {reason}"
+    hint = "look at its file system: is it full, read-only or failing"
+    retryable = True
+
+
 def migrations() -> list[tuple[int, str, str]]:
     """Number, name and SQL of every migration, in order."""
     found = [
@@ -200,4 +209,6 @@ def _translated(path: Path) -> Iterator[None]:
             raise StorageFull(path=path.parent) from error
         if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
             raise CatalogDamaged(path=path, reason=error) from error
+        if isinstance(error, sqlite3.OperationalError):
+            raise CatalogUnusable(path=path, reason=error) from error
         raise

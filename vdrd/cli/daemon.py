@@ -76,6 +76,8 @@ def set_up_logging(level: str) -> None:
         datefmt="%Y-%m-%dT%H:%M:%S",
         force=True,
     )
+    # It logs whole addresses, and those of webhooks hold their keys.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 async def until_signalled(work: Callable[[], Awaitable[None]]) -> None:

@@ -35,14 +35,20 @@ class NotDelivered(VdrError):
 
 
 def deliver(settings: ChannelSettings, subject: str, text: str, document: dict[str, Any]) -> None:
-    """Send one message. Raises NotDelivered."""
-    match settings:
-        case MailSettings():
-            _mail(settings, subject, text)
-        case WebhookSettings():
-            _post(settings, document)
-        case ServiceSettings():
-            _notify(settings, subject, text)
+    """Send one message. Raises NotDelivered, whatever the libraries below make of strange settings."""
+    try:
+        match settings:
+            case MailSettings():
+                _mail(settings, subject, text)
+            case WebhookSettings():
+                _post(settings, document)
+            case ServiceSettings():
+                _notify(settings, subject, text)
+    except VdrError:
+        raise
+    except Exception as error:
+        # Not its text, which may hold a password that the library could not encode.
+        raise NotDelivered(reason=f"the settings cannot be used ({type(error).__name__})") from error
 
 
 def check(settings: ChannelSettings) -> None:
@@ -160,7 +166,7 @@ def _service(url: str) -> Any:
     # Imported here: it takes half a second and most installations never need it.
     import apprise  # noqa: PLC0415
 
-    if url.split(":", 1)[0].lower() in _NO_SERVICES:
+    if url.strip().split(":", 1)[0].lower() in _NO_SERVICES:
         return None
     return apprise.Apprise.instantiate(url, suppress_exceptions=True)
 

@@ -63,15 +63,30 @@ class Messenger:
             news = self._news
             try:
                 waiting = await self._catalog.read(channels.due, self._clock(), AT_ONCE)
-                if waiting:
-                    async with trio.open_nursery() as nursery:
-                        for message in waiting:
-                            nursery.start_soon(self._send, message)
+                if waiting and all(await self._send_all(waiting)):
                     continue
             except VdrError as error:
                 log.warning("messages not sent reason=%s", error.message)
             with trio.move_on_after(_LOOK_SECONDS):
                 await news.wait()
+
+    async def _send_all(self, waiting: list[channels.Waiting]) -> list[bool]:
+        """Send side by side; True for each whose outcome could be written down."""
+        noted: list[bool] = []
+
+        async def send(message: channels.Waiting) -> None:
+            try:
+                await self._send(message)
+                noted.append(True)
+            except VdrError as error:
+                # The catalog does not work: what was sent would be sent again and again, so take a rest.
+                log.warning("outcome of a message not noted reason=%s", error.message)
+                noted.append(False)
+
+        async with trio.open_nursery() as nursery:
+            for message in waiting:
+                nursery.start_soon(send, message)
+        return noted
 
     async def _send(self, waiting: channels.Waiting) -> None:
         """Send one message and write down how it went. Raises VdrError only for a catalog that does not

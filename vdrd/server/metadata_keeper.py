@@ -4,6 +4,7 @@ What was decided stands in the catalog's settings, the passphrase sealed by the 
 """
 
 import base64
+import errno
 import logging
 import os
 import re
@@ -56,15 +57,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     tried_ms: int | None = None
     saved_ms: int | None = None
     error: str = ""
+    unsent: str = ""
+    """Name of one that did not reach the storage: the next try replaces it, so that the older ones stay."""
 
-    def next_ms(self) -> int | None:
+    def next_ms(self, now_ms: int) -> int | None:
         """When the next one is due: the planned moment after the last, a while after one that failed."""
         if not self.passphrase:
             return None
         if self.error and self.tried_ms is not None:
-            return self.tried_ms + _AGAIN_MS
-        if self.saved_ms is None:
-            return 0
+            # What lies ahead of the clock was noted when that was wrong.
+            return self.tried_ms + _AGAIN_MS if self.tried_ms <= now_ms else now_ms
+        if self.saved_ms is None or self.saved_ms > now_ms:
+            return now_ms
         daily = DailySchedule(at=self.at, zone=self.zone)
         after = from_ms(self.saved_ms)
         planned = schedule.next_firing(daily, after, after)
@@ -143,34 +147,56 @@ class MetadataKeeper:
         """Save when it is due, for ever."""
         while True:
             changed = self._changed
-            next_ms = (await self._catalog.read(read_plan)).next_ms()
-            if next_ms is not None and next_ms <= self._clock():
-                try:
-                    await self.save()
-                except VdrError as error:
-                    log.warning("metadata not saved reason=%s", error.message)
+            try:
+                await self._save_if_due()
+            except VdrError as error:
+                log.warning("metadata not saved reason=%s", error.message)
             with trio.move_on_after(_LOOK_SECONDS):
                 await changed.wait()
+
+    async def _save_if_due(self) -> None:
+        async with self._one:
+            plan, now_ms = await self._catalog.read(read_plan), self._clock()
+            next_ms = plan.next_ms(now_ms)
+            if next_ms is not None and next_ms <= now_ms:
+                await self._save(plan)
 
     async def save(self) -> MetadataFile:
         """Make one now, here and in the storage of the plan. Raises NoPassphrase, StorageFull, NotOnline and
         what else came between; what was made here stays."""
         async with self._one:
-            plan = await self._catalog.read(read_plan)
-            if not plan.passphrase:
-                raise NoPassphrase
-            now_ms = self._clock()
-            try:
-                path = await trio.to_thread.run_sync(self._make, plan, from_ms(now_ms))
-                made = _file(path)
-                if plan.storage_id is not None:
-                    await self._send(path, made.size_bytes, plan)
-            except VdrError as error:
-                await self._catalog.write(_write_plan, tried_ms=now_ms, error=str(error))
-                raise
-            await self._catalog.write(_write_plan, tried_ms=now_ms, saved_ms=now_ms, error="")
-            log.info("metadata saved name=%s bytes=%d", made.name, made.size_bytes)
-            return made
+            return await self._save(await self._catalog.read(read_plan))
+
+    async def _save(self, plan: Plan) -> MetadataFile:
+        if not plan.passphrase:
+            raise NoPassphrase
+        now_ms, unsent = self._clock(), plan.unsent
+        try:
+            path, made = await trio.to_thread.run_sync(self._make_or_tell, plan, from_ms(now_ms))
+            unsent = path.name
+            if plan.storage_id is not None:
+                await self._send(path, made.size_bytes, plan)
+        except VdrError as error:
+            failed = {"tried_ms": now_ms, "error": str(error), "unsent": unsent}
+            await self._catalog.write(_write_plan, **failed)
+            raise
+        done = {"tried_ms": now_ms, "saved_ms": now_ms, "error": "", "unsent": ""}
+        await self._catalog.write(_write_plan, **done)
+        log.info("metadata saved name=%s bytes=%d", made.name, made.size_bytes)
+        return made
+
+    def _make_or_tell(self, plan: Plan, now: datetime) -> tuple[Path, MetadataFile]:
+        """`_make`, and what became of it. Raises VdrError and nothing else."""
+        try:
+            path = self._make(plan, now)
+            return path, _file(path)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise StorageFull(path=self._folder) from error
+            reason = (error.strerror or str(error)).lower()
+            raise VdrError(what=f"cannot write into {self._folder}: {reason}") from error
+        except sqlite3.Error as error:
+            raise VdrError(what=f"cannot copy the catalog: {error}") from error
 
     def _make(self, plan: Plan, now: datetime) -> Path:
         sealed = base64.b64decode(plan.passphrase)
@@ -192,12 +218,13 @@ class MetadataKeeper:
                 out.flush()
                 os.fsync(fd)
             partial.rename(path)
-        except OSError as error:
+        except BaseException:
             partial.unlink(missing_ok=True)
-            if error.errno == 28:
-                raise StorageFull(path=self._folder) from error
-            raise VdrError(what=f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
-        for old in self._paths()[plan.keep :]:
+            raise
+        if plan.unsent and plan.unsent != path.name:
+            (self._folder / plan.unsent).unlink(missing_ok=True)
+        # Never the one just made, which a clock that was set back sorts last.
+        for old in [found for found in self._paths() if found != path][plan.keep - 1 :]:
             old.unlink(missing_ok=True)
         return path
 
@@ -206,7 +233,10 @@ class MetadataKeeper:
         storage = await self._catalog.read(storages.get, plan.storage_id)
         offset = 0
         while offset < size_bytes:
-            data = await trio.to_thread.run_sync(_part, path, offset)
+            try:
+                data = await trio.to_thread.run_sync(_part, path, offset)
+            except OSError as error:
+                raise VdrError(what=f"cannot read {path}: {error.strerror}") from error
             part = MetadataPut(
                 storage_id=storage.id,
                 name=path.name,

@@ -47,6 +47,9 @@ async def retain_after(services: Services, run: RunInfo) -> None:
         made = [await services.catalog.read(points.get, point_id) for point_id in run.point_ids]
     except NotFound:
         return
+    except VdrError as error:
+        log.warning("retention failed run=%s reason=%s", run.id, error.message)
+        return
     for name in dict.fromkeys(point.object_name for point in made):
         await _retain(services, run.storage_id, name)
 
@@ -54,7 +57,10 @@ async def retain_after(services: Services, run: RunInfo) -> None:
 async def keep_retaining(services: Services) -> None:
     """Apply retention to every object once a day, so that points also go where no run is made any more."""
     while True:
-        await retain_if_due(services)
+        try:
+            await retain_if_due(services)
+        except VdrError as error:
+            log.warning("daily retention failed reason=%s", error.message)
         await trio.sleep(LOOK_AGAIN_SECONDS)
 
 

@@ -41,7 +41,8 @@ def put(
             os.close(fd)
         directory.rename(partial, f"{FOLDER}/{name}")
     directory.sync_directory(FOLDER)
-    for old in names(directory.root)[keep:]:
+    # Never the one just made, which a clock that was set back sorts last.
+    for old in [found for found in names(directory.root) if found != name][keep - 1 :]:
         directory.remove(f"{FOLDER}/{old}")
 
 

@@ -22,6 +22,7 @@ from schemas.api.alerts import (
     ChannelTest,
     DeliveryList,
     DeliveryPage,
+    ServiceSettings,
 )
 from schemas.api.values import Done
 from vdrd.catalog import alerts, channels
@@ -29,6 +30,7 @@ from vdrd.server import carriers
 from vdrd.server.accounts import Caller
 from vdrd.server.launch import new_id
 from vdrd.server.services import Services
+from vdrd.server.vault import SecretLost
 
 
 async def list_alerts(services: Services, caller: Caller, request: AlertList) -> AlertPage:
@@ -70,7 +72,11 @@ async def close(services: Services, caller: Caller, request: AlertClose) -> Aler
 
 
 def _info(services: Services, channel: channels.Channel) -> ChannelInfo:
-    settings = services.messenger.unseal(channel.channel_id, channel.sealed)
+    try:
+        settings, problem = services.messenger.unseal(channel.channel_id, channel.sealed), ""
+    except SecretLost as error:
+        # One lost secret must not hide the other channels, nor itself: it can be entered again.
+        settings, problem = ServiceSettings(), error.message
     return ChannelInfo(
         id=channel.channel_id,
         name=channel.name,
@@ -79,7 +85,7 @@ def _info(services: Services, channel: channels.Channel) -> ChannelInfo:
         least_level=channel.least_level,
         is_enabled=channel.is_enabled,
         last_sent_at=channel.last_sent_at,
-        last_error=channel.last_error,
+        last_error=problem or channel.last_error,
         failed_count=channel.failed_count,
     )
 
@@ -120,8 +126,11 @@ async def edit_channel(services: Services, caller: Caller, request: ChannelEdit)
     channel = await services.catalog.read(channels.get, caller.tenant_id, request.id, services.clock())
     sealed = channel.sealed
     if request.settings is not UNSET:
-        before = services.messenger.unseal(request.id, channel.sealed)
-        settings = carriers.with_secrets_of(request.settings, before)
+        try:
+            before = services.messenger.unseal(request.id, channel.sealed)
+            settings = carriers.with_secrets_of(request.settings, before)
+        except SecretLost:
+            settings = request.settings
         await trio.to_thread.run_sync(carriers.check, settings)
         sealed = services.messenger.seal(request.id, settings)
     await services.catalog.write(

@@ -29,7 +29,7 @@ from schemas.control import (
     StorageOpen,
 )
 from vdrd.catalog import nodes, storages
-from vdrd.model.errors import BadArgument, VdrError
+from vdrd.model.errors import BadArgument, Conflict, VdrError
 from vdrd.server.accounts import Caller
 from vdrd.server.calls.solo import start_solo
 from vdrd.server.launch import new_id
@@ -99,6 +99,8 @@ async def detach_storage(services: Services, _caller: Caller, request: StorageDe
     """Forget a storage; its node closes it if it is online, and else when it registers next."""
     storage = await services.catalog.read(storages.get, request.id)
     await services.catalog.read(storages.check_unused, request.id)
+    if (await services.metadata.plan()).storage_id == request.id:
+        raise Conflict(what="metadata backups are copied into it", remedy="change their plan first")
     if services.peers.find(storage.node_id) is not None:
         await services.peers.ask(
             storage.node_id, f"node {storage.node_name}", StorageClose(storage_id=request.id), Ack
