@@ -4,6 +4,7 @@ import pytest
 
 from schemas import api
 from tests.console.conftest import World
+from vdrd.model.errors import NotAuthorised
 
 
 def test_ticked_alerts_are_acknowledged_and_the_bell_counts_the_rest(inside: World) -> None:
@@ -109,3 +110,8 @@ def test_channel_is_deleted_only_by_its_name(inside: World) -> None:
     assert channel.id in inside.server.channels
     inside.post(f"/channels/{channel.id}/delete", {"typed": channel.name})
     assert channel.id not in inside.server.channels
+
+
+def test_page_is_shown_although_alerts_cannot_be_counted(inside: World) -> None:
+    inside.server.refusals["alert.counts"] = NotAuthorised(reason="change the password you were given first")
+    assert 'id="bell"' not in inside.text("/account")
