@@ -9,7 +9,8 @@ from native.crc32c import crc32c
 from vdrd.formats.binary import check_length, check_that
 from vdrd.formats.pack import PACK_ID_BYTES
 
-VERSION = 1
+VERSION = 2
+"""In files of version 1 packs may stand that nobody has read: they are worth nothing."""
 MAGIC = b"VDRVRFY1"
 HEADER_BYTES = 64
 MAC_BYTES = 32

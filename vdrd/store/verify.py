@@ -190,6 +190,7 @@ class Verification:
                 # The walk finds what is lost with it.
                 self._others.append(Damaged(what=f"pack {row.pack_id.hex()}", reason="it is missing"))
                 self._storage.index.pack_lost(number)
+        is_all_data = scope.read_data and scope.sample is None
         wanted = self._chosen(on_disk, scope)
         total = sum(on_disk[pack_id] for pack_id in wanted) if scope.read_data else None
         marked: dict[bytes, set[int]] = {}
@@ -204,10 +205,9 @@ class Verification:
             found = check_pack(
                 storage.index, storage.keyring, storage.path, pack_id, checker=checker, asked=asked
             )
-            self._take(found, asked, total)
+            self._take(found, asked, total, is_whole_check=is_all_data)
 
         workers = min(_WORKERS_MAX, os.cpu_count() or 1) if scope.read_data else 1
-        is_all_data = scope.read_data and scope.sample is None
         with ThreadPoolExecutor(workers, thread_name_prefix="vdr-verify") as pool:
             try:
                 for _ in pool.map(check, wanted):
@@ -244,8 +244,11 @@ class Verification:
         own: PackChecker = self._checkers.own
         return own
 
-    def _take(self, found: PackFindings, asked: frozenset[int], total_bytes: int | None) -> None:
-        """Count what was found in a pack, and tell the index."""
+    def _take(
+        self, found: PackFindings, asked: frozenset[int], total_bytes: int | None, *, is_whole_check: bool
+    ) -> None:
+        """Count what was found in a pack, and tell the index. `is_whole_check`: of a verification of all
+        data, which a later one may go on with."""
         damage, number = self._storage.damage, found.number
         for offset, chunk_id in found.bad:
             self._record_damaged(Mark(found.pack_id, offset, chunk_id))
@@ -261,7 +264,7 @@ class Verification:
         with self._lock:
             if found.frame is not None:
                 self._bad_packs.append(found)
-            elif not found.bad:
+            elif is_whole_check and not found.bad:
                 self._done.add(found.pack_id)
             self._report.packs += 1
             self._report.chunks += found.chunks

@@ -82,6 +82,20 @@ def test_resumed_verification_finds_again_what_the_first_part_found(
     assert {damage.chunk_id for damage in report.damages} == {chunk_id.hex() for chunk_id in chunk_ids}
 
 
+@pytest.mark.parametrize("scope", [VerifyScope(), VerifyScope(read_data=True, sample=0.5)])
+def test_verification_that_did_not_read_everything_is_none_to_go_on_with(
+    storage_path: Path, points: list[Point], monkeypatch: pytest.MonkeyPatch, scope: VerifyScope
+) -> None:
+    monkeypatch.setattr("vdrd.store.verify_progress._SAVE_SECONDS", 0.0)
+    with Storage.open(storage_path, key=KEY) as storage:
+        rot(storage_path, first_chunk(storage, points[0]), "payload")
+        Verification(storage, progress=lambda _: None, cancel=Cancel()).run(None, scope)
+        assert not (storage_path / NAME).exists()
+        report = storage.verify(read_data=True, resume=True)
+    assert (report.resumed_packs, report.packs) == (0, PACKS)
+    assert len(report.damages) == 1
+
+
 @pytest.mark.parametrize("place", [3, 30, 70, -5])
 def test_damaged_progress_means_to_begin_anew(storage_path: Path, points: list[Point], place: int) -> None:
     stop = StopAfter(5)
