@@ -69,6 +69,7 @@ class DiskBrowser:
             count = say.LIST_ENTRIES_MAX if left is None else min(left, say.LIST_ENTRIES_MAX)
             ask = say.ListAsk(volume, ref, after, count, with_details)
             answer = self._ask(ask, say.Listed, self._name(volume))
+            before = after
             for entry in answer.entries:
                 if after is not None and entry.name <= after:
                     # A directory may hold a name twice; beyond that, names ascend or the process lies.
@@ -79,6 +80,8 @@ class DiskBrowser:
                 yield entry
             if not answer.has_more or not answer.entries:
                 return
+            if after == before:
+                raise VolumeUnreadable(name=self._name(volume), reason="a directory that has no end")
             if left is not None:
                 left -= len(answer.entries)
 

@@ -92,7 +92,8 @@ class Session:
         """Names of a directory in order; those of the last few stay, for a walk comes back to them."""
         names = self._names.pop((volume, ref), None)
         if names is None:
-            names = sorted(files.children(ref))
+            # As long as they are shown: pages go by what is shown.
+            names = sorted((name[:_NAME_BYTES_MAX], child) for name, child in files.children(ref))
         self._names[(volume, ref)] = names
         total = sum(map(len, self._names.values()))
         while total > _NAMES_KEPT and len(self._names) > 1:

@@ -45,6 +45,8 @@ from vdrd.node.upkeep import Upkeep
 from vdrd.store import metadata_folder
 
 log = logging.getLogger(__name__)
+_LOOKS_AT_ONCE = 8
+"""Threads that look into points: disks that are slow or hostile keep no other work waiting."""
 
 
 class NodeHandler:
@@ -72,6 +74,7 @@ class NodeHandler:
         self._sampling = sampling
         self._announce = announce
         self._revoke = revoke
+        self._looks_limiter = trio.CapacityLimiter(_LOOKS_AT_ONCE)
 
     async def request(self, link: Link, message: Any) -> msgspec.Struct:
         """Answer a request; only the server's."""
@@ -88,10 +91,14 @@ class NodeHandler:
                 await self._runs.release(message.run_id)
             case PointBrowseAsk():
                 storage = self._keeper.storage(message.storage_id)
-                return await trio.to_thread.run_sync(browse, self._looks, storage, message)
+                return await trio.to_thread.run_sync(
+                    browse, self._looks, storage, message, limiter=self._looks_limiter
+                )
             case PointReadAsk():
                 storage = self._keeper.storage(message.storage_id)
-                return await trio.to_thread.run_sync(read_part, self._looks, storage, message)
+                return await trio.to_thread.run_sync(
+                    read_part, self._looks, storage, message, limiter=self._looks_limiter
+                )
             case ExportAdd():
                 return await self._exports.add(message, self._keeper.storage(message.storage_id))
             case ExportRemove():

@@ -4,12 +4,18 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from vdrd.disk import browse_messages as say
 from vdrd.disk.browser import DiskBrowser
+from vdrd.disk.browser_process import Session
 from vdrd.disk.image import ImageDisk
+from vdrd.disk.volumes.catalog import Volume
+from vdrd.disk.volumes.file_system import FileSystem, Node
 from vdrd.model.errors import Damaged, VolumeUnreadable
 
 _ATTEMPTS = """
@@ -102,3 +108,52 @@ def test_answer_that_takes_too_long_ends_the_process(image: Path) -> None:
         with pytest.raises(VolumeUnreadable, match="more than 0 seconds"):
             browser.volumes()
         assert browser.process_id is None
+
+
+class LongNames(FileSystem):
+    """A directory of names that are longer than any is shown, and begin alike."""
+
+    root_ref = 1
+
+    def __init__(self) -> None:
+        pass
+
+    def node(self, ref: int) -> Node:
+        return Node(ref, 2 if ref == 1 else 1, 0o755, 0, 0, 0, 0, 0)
+
+    def children(self, ref: int) -> Iterator[tuple[bytes, int]]:
+        return iter([(b"n" * 1024 + b"%04d" % i, 2 + i) for i in range(1001)] + [(b"z", 2000)])
+
+
+class AnsweredBrowser(DiskBrowser):
+    """A browser whose questions this process answers."""
+
+    def __init__(self, disk: ImageDisk, session: Session) -> None:
+        super().__init__(disk)
+        self._session = session
+
+    def _ask(self, ask: say.Ask, wanted: type[Any], name: str) -> Any:
+        return self._session.answer(ask)
+
+
+class EndlessSession(Session):
+    """Gives one page for ever."""
+
+    def answer(self, ask: say.Ask) -> say.Answer:
+        return say.Listed([say.EntryShown(b"a", Node(2, 1, 0, 0, 0, 0, 0, 0))], True)
+
+
+def test_names_that_begin_alike_are_listed_to_the_end(image: Path) -> None:
+    with ImageDisk.open(image) as disk:
+        session = Session(None)  # type: ignore[arg-type]  # it reads none
+        session._volumes = [Volume("disk", 1, None, files=LongNames())]
+        browser = AnsweredBrowser(disk, session)
+        browser._volumes = []
+        assert [entry.name for entry in browser.entries(0, 1)] == [b"n" * 1024, b"z"]
+
+
+def test_directory_without_end_is_refused(image: Path) -> None:
+    with ImageDisk.open(image) as disk:
+        browser = AnsweredBrowser(disk, EndlessSession(None))  # type: ignore[arg-type]  # as above
+        with pytest.raises(VolumeUnreadable, match="no end"):
+            list(browser.entries(0, 1))
