@@ -22,7 +22,6 @@ from vdrd.model.chunks import ChunkKeys, ChunkKind
 from vdrd.model.errors import Damaged, VdrError
 from vdrd.model.points import DiskRoot, FilesRoot, Point
 from vdrd.model.progress import Cancel, ProgressSink
-from vdrd.store.salvage import drop_mended, mend_frames
 from vdrd.store.session import WriteSession
 from vdrd.store.storage import Storage
 from vdrd.store.verify import VerifyReport
@@ -60,7 +59,7 @@ class Repair:
         report = self._report
         report.before = found = self._verify(read_data=read_data)
         self._mend_points()
-        mend_frames(self._storage)
+        self._storage.mend_frames(cancel=self._cancel)
         while ids := [bytes.fromhex(damage.chunk_id) for damage in found.damages if damage.chunk_id]:
             before = report.mended_chunks
             self._mend(found, ids)
@@ -69,7 +68,7 @@ class Repair:
                 break
             found = self._verify(read_data=False)  # nodes that are whole again name what else is lost
         self._storage.settle()
-        report.removed_packs = drop_mended(self._storage)
+        report.removed_packs = self._storage.drop_mended(cancel=self._cancel)
         self._storage.settle()
         report.after = self._verify(read_data=False)
         return report

@@ -1,5 +1,6 @@
 """A storage, open: the one object that other packages hold."""
 
+import logging
 import os
 import shutil
 import threading
@@ -23,6 +24,7 @@ from vdrd.model.errors import (
     StorageFull,
     StorageUnwritable,
     TargetRefused,
+    VdrError,
 )
 from vdrd.model.locks import PointLock
 from vdrd.model.points import DOMAIN_MAX, Point, PointDraft
@@ -53,10 +55,12 @@ from vdrd.store.points import PointBook
 from vdrd.store.reader import CACHE_BYTES, ChunkReader
 from vdrd.store.recount import recount
 from vdrd.store.retain import RetainReport
-from vdrd.store.salvage import mend_frames
+from vdrd.store.salvage import drop_mended, mend_frames
 from vdrd.store.session import WriteSession
 from vdrd.store.slots import KeySlots, Rotation, slot_name
 from vdrd.store.verify import Verification, VerifyReport, VerifyScope
+
+log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_SECONDS = 0.25
 _FOLDERS = ("keys", "packs", "tmp", "index", "points")
@@ -365,14 +369,43 @@ class Storage:
         Raises what lost a pack since the session began: its chunks may have stood there.
         """
         with self._commit_lock:
-            mend_frames(self)
             self.damage.save()
             self.pool.flush(since=failures_before)
             self.index.flush()
             point = self.book.write(draft)
-            self.index.merge()
+            # The point is there: nothing that fails from here on may make it a failed backup.
+            self._tidy_after_commit()
             self.guard.note_time()
             return point
+
+    def _tidy_after_commit(self) -> None:
+        # A walk that runs may be a collection, which removes packs that are being mended: the next commit
+        # will do it.
+        if self._walk_lock.acquire(blocking=False):
+            try:
+                mend_frames(self)
+            except (OSError, VdrError) as error:
+                log.warning("damaged packs not mended path=%s reason=%s", self.path, error)
+            finally:
+                self._walk_lock.release()
+        try:
+            self.index.merge()
+        except (OSError, VdrError) as error:
+            log.warning("index not merged path=%s reason=%s", self.path, error)
+
+    def mend_frames(self, *, cancel: Cancel | None = None) -> int:
+        """Write again what stands in packs with a damaged frame; returns the bytes written. Durable on
+        return."""
+        self._check_writable()
+        with self._walking(cancel or Cancel()):
+            return mend_frames(self)
+
+    def drop_mended(self, *, cancel: Cancel | None = None) -> int:
+        """Remove packs with damage of which everything that is read stands whole elsewhere; returns how
+        many."""
+        self._check_writable()
+        with self._walking(cancel or Cancel()):
+            return drop_mended(self)
 
     # ---- upkeep ----
 
