@@ -445,7 +445,8 @@ static int fetch_all(fetch *f, size_t count) {
     return error;
 }
 
-/* After an error: know the record it met as damaged. True when the chunk has another place to try. */
+/* After an error: know the record it met as damaged. True when the chunk has another place to try: also for a thread that meets
+ * a record which another has marked since it looked it up. */
 static bool try_elsewhere(const fetch *f, int error) {
     bool damaged = error == VDR_E_CORRUPT || error == VDR_E_AUTH || error == VDR_E_CODEC || (error == VDR_E_IO && errno == EIO);
     if (!damaged || f->bad_pack == VDR_INDEX_NO_PACK) return false;
@@ -454,8 +455,10 @@ static bool try_elsewhere(const fetch *f, int error) {
     int saved = errno;
     bool is_news = vdr_index_damage_add(f->reader->index, at.pack, at.offset, id) == 1;
     vdr_index_find(f->reader->index, id, 1, &other);
+    uint8_t lacking = 1;
+    if (!is_news) vdr_index_lacking(f->reader->index, id, 1, &lacking);
     errno = saved;
-    return is_news && other.pack != VDR_INDEX_NO_PACK && (other.pack != at.pack || other.offset != at.offset);
+    return (is_news || !lacking) && other.pack != VDR_INDEX_NO_PACK && (other.pack != at.pack || other.offset != at.offset);
 }
 
 static int fetch_run(fetch *f, size_t count) {
