@@ -35,8 +35,9 @@ class NbdSettings:
     """A connection that chooses nothing is a scanner or half open."""
     stall_seconds: int = 60
     """Longer than any retransmission of a living client."""
-    idle_seconds: int = 86400
-    """A machine may leave its disk alone for hours; dead peers are found by TCP's keepalive."""
+    idle_seconds: int = 0
+    """Never: a machine may leave its disk alone for days, and QEMU does not connect again by itself. Dead
+    peers are found by TCP's keepalive."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -551,6 +551,9 @@ static int negotiate_message(connection *self)
 /* One step; 1 if there may be another at once. Lock held. */
 static int negotiate(connection *self)
 {
+    /* We are here because the peer takes more, or it would be refused again at once. */
+    if (self->is_blocked && !self->has_sender)
+        send_replies(self);
     flush_replies(self);
     if (self->first_reply || self->is_closing)
         return 0;

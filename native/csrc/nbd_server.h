@@ -25,7 +25,7 @@ typedef struct {
     uint32_t requests_max;        /* unanswered requests of one connection, 1 to 256 */
     uint32_t negotiate_seconds;   /* a connection that has chosen no export by then is closed */
     uint32_t stall_seconds;       /* so is one in the middle of a request, or with a reply not taken, for that long */
-    uint32_t idle_seconds;        /* and one without any request for that long */
+    uint32_t idle_seconds;        /* and one without any request for that long; 0: never */
     uint32_t tls_mode;            /* VDR_NBD_TLS_* */
 } vdr_nbd_settings;
 

@@ -4,6 +4,8 @@ import json
 import logging
 import random
 import re
+import socket
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -16,7 +18,16 @@ import trio
 from fuse_nfs.export import Export
 from fuse_nfs.nbd import NbdAddress, parse_nbd_address, serve_nbd
 from native.nbd import NbdSettings, TlsFiles
-from tests.fuse_nfs.nbd_client import CACHE, FLUSH, READ, TRIM, WRITE, WRITE_ZEROES, RunningNbd
+from tests.fuse_nfs.nbd_client import (
+    CACHE,
+    FLUSH,
+    OPTION_MAGIC,
+    READ,
+    TRIM,
+    WRITE,
+    WRITE_ZEROES,
+    RunningNbd,
+)
 from vdrd.disk.image import ImageDisk
 from vdrd.disk.overlay import OverlayDisk
 from vdrd.model.errors import BadArgument, NotFound
@@ -223,6 +234,34 @@ def test_silent_and_stalled_connections_are_closed(
     else:
         pytest.fail("the idle connection is still open")
     idle.close()
+
+
+def test_connection_idle_for_days_is_kept(nbd: RunningNbd, disk: ImageDisk) -> None:
+    nbd.add(Export("point", disk))
+    idle = nbd.client("point")
+    assert idle.ask(READ, 0, 1)[0] == 0
+    nbd.sweep(30 * 86400)
+    assert idle.ask(READ, 0, 1)[0] == 0
+    idle.close()
+
+
+def test_long_answers_are_sent_to_their_end_to_a_client_slow_to_take_them(
+    nbd: RunningNbd, disk: ImageDisk
+) -> None:
+    names = [f"point-{i:03}-{'x' * 100}" for i in range(200)]
+    for name in names:
+        nbd.add(Export(name, disk))
+    lists = 200
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(60)
+        client.connect(("127.0.0.1", nbd.exports.port))
+        client.sendall(struct.pack(">I", 3) + struct.pack(">QII", OPTION_MAGIC, 3, 0) * lists)
+        wanted = 18 + lists * (20 + sum(20 + 4 + len(name) for name in names))
+        while wanted > 0:
+            taken = len(client.recv(min(wanted, MIB)))
+            assert taken > 0
+            wanted -= taken
 
 
 def test_name_taken_twice_is_refused(nbd: RunningNbd, disk: ImageDisk) -> None:
