@@ -43,7 +43,7 @@ typedef struct {
 _Static_assert(sizeof(trailer_record) == VDR_OVERLAY_TRAILER_BYTES, "trailer layout");
 
 typedef struct {
-    pthread_mutex_t lock;
+    pthread_rwlock_t lock;
     uint8_t *block;  /* room to compose one block */
 } stripe;
 
@@ -164,11 +164,14 @@ static uint64_t step_bytes(const overlay *self, uint64_t offset_bytes, uint64_t 
     return left < bytes ? left : bytes;
 }
 
-/* A range of blocks that are ours. */
-static int data_read(overlay *self, uint64_t offset_bytes, uint8_t *buffer, size_t bytes)
+static stripe *stripe_of(overlay *self, uint64_t offset_bytes)
 {
-    if (!self->xts)
-        return vdr_file_read(self->data_fd, offset_bytes, buffer, bytes);
+    return &self->stripes[offset_bytes / REGION_BYTES % STRIPES];
+}
+
+/* Part of one region of an encrypted overlay, its stripe held. */
+static int data_read_region(overlay *self, uint64_t offset_bytes, uint8_t *buffer, size_t bytes)
+{
     int error = VDR_OK;
     while (bytes > 0 && !error) {
         size_t step = (size_t)step_bytes(self, offset_bytes, bytes);
@@ -179,6 +182,30 @@ static int data_read(overlay *self, uint64_t offset_bytes, uint8_t *buffer, size
         offset_bytes += step;
         buffer += step;
         bytes -= step;
+    }
+    return error;
+}
+
+/* A range of blocks that are ours. A block once ours stays so. */
+static int data_read(overlay *self, uint64_t offset_bytes, uint8_t *buffer, size_t bytes)
+{
+    if (!self->xts)
+        return vdr_file_read(self->data_fd, offset_bytes, buffer, bytes);
+    int error = VDR_OK;
+    while (bytes > 0 && !error) {
+        size_t left = (size_t)(REGION_BYTES - offset_bytes % REGION_BYTES);
+        size_t in_region = bytes < left ? bytes : left;
+        stripe *held = stripe_of(self, offset_bytes);
+        /* A write changes sectors that it is not for: zeros not stored become zeros encrypted. A sector half of each would
+         * be decrypted to noise, so nobody writes meanwhile. */
+        pthread_rwlock_rdlock(&held->lock);
+        error = data_read_region(self, offset_bytes, buffer, in_region);
+        int kept = errno;
+        pthread_rwlock_unlock(&held->lock);
+        errno = kept;
+        offset_bytes += in_region;
+        buffer += in_region;
+        bytes -= in_region;
     }
     return error;
 }
@@ -289,11 +316,6 @@ static int write_whole_blocks(overlay *self, uint64_t offset_bytes, const uint8_
     return error;
 }
 
-static stripe *stripe_of(overlay *self, uint64_t offset_bytes)
-{
-    return &self->stripes[offset_bytes / REGION_BYTES % STRIPES];
-}
-
 static int hide_with_zeros(overlay *self, uint64_t offset_bytes, uint64_t bytes)
 {
     uint64_t block = offset_bytes / self->block_bytes, end = block + bytes / self->block_bytes;
@@ -351,7 +373,7 @@ static int overlay_write(void *context, uint64_t offset_bytes, const void *buffe
         size_t in_region = bytes < left ? bytes : left;
         stripe *held = stripe_of(self, offset_bytes);
         bytes -= in_region;
-        pthread_mutex_lock(&held->lock);
+        pthread_rwlock_wrlock(&held->lock);
         while (in_region > 0 && !error) {
             size_t step = (size_t)step_bytes(self, offset_bytes, in_region);
             if (step % self->block_bytes)
@@ -365,7 +387,7 @@ static int overlay_write(void *context, uint64_t offset_bytes, const void *buffe
             in_region -= step;
         }
         int kept = errno;
-        pthread_mutex_unlock(&held->lock);
+        pthread_rwlock_unlock(&held->lock);
         errno = kept;
     }
     return error;
@@ -380,7 +402,7 @@ static int overlay_zero(void *context, uint64_t offset_bytes, uint64_t bytes)
         uint64_t left = end - offset_bytes;
         uint64_t step_end = offset_bytes + (left < ZERO_STEP_BYTES ? left : ZERO_STEP_BYTES);
         for (int i = 0; i < STRIPES; i++)
-            pthread_mutex_lock(&self->stripes[i].lock);
+            pthread_rwlock_wrlock(&self->stripes[i].lock);
         while (offset_bytes < step_end && !error) {
             uint64_t step = step_bytes(self, offset_bytes, step_end - offset_bytes);
             error = step % self->block_bytes
@@ -390,7 +412,7 @@ static int overlay_zero(void *context, uint64_t offset_bytes, uint64_t bytes)
         }
         int kept = errno;
         for (int i = 0; i < STRIPES; i++)
-            pthread_mutex_unlock(&self->stripes[i].lock);
+            pthread_rwlock_unlock(&self->stripes[i].lock);
         errno = kept;
     }
     return error;
@@ -478,7 +500,7 @@ static void overlay_close(void *context)
     }
     vdr_disk_close(self->lower);
     for (int i = 0; i < STRIPES; i++)
-        pthread_mutex_destroy(&self->stripes[i].lock);
+        pthread_rwlock_destroy(&self->stripes[i].lock);
     free(self->blocks);
     vdr_xts_close(self->xts);
     pthread_mutex_destroy(&self->flush_lock);
@@ -535,6 +557,17 @@ static int open_files(overlay *self, int data_fd, int bitmap_fd, const uint8_t *
     return data_file_check(self->data_fd, identity);
 }
 
+static void init_stripes(overlay *self)
+{
+    pthread_rwlockattr_t attributes;
+    pthread_rwlockattr_init(&attributes);
+    /* Readers of a busy region must not keep its writers out for ever. */
+    pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    for (int i = 0; i < STRIPES; i++)
+        pthread_rwlock_init(&self->stripes[i].lock, &attributes);
+    pthread_rwlockattr_destroy(&attributes);
+}
+
 static int open_overlay(vdr_disk *lower, int data_fd, int bitmap_fd, const uint8_t *key, vdr_disk **disk)
 {
     overlay *self = calloc(1, sizeof *self);
@@ -543,8 +576,7 @@ static int open_overlay(vdr_disk *lower, int data_fd, int bitmap_fd, const uint8
     vdr_disk_retain(lower);
     self->lower = lower;
     self->size_bytes = vdr_disk_size_bytes(lower);
-    for (int i = 0; i < STRIPES; i++)
-        pthread_mutex_init(&self->stripes[i].lock, NULL);
+    init_stripes(self);
     pthread_mutex_init(&self->flush_lock, NULL);
     pthread_cond_init(&self->flush_ended, NULL);
     int error = open_files(self, data_fd, bitmap_fd, key);

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -351,6 +352,50 @@ static void check_key_for_a_plain_overlay_is_refused(void)
     fixture_close(&f);
 }
 
+typedef struct {
+    vdr_disk *disk;
+    _Atomic uint64_t block;
+    atomic_int is_over;
+} untouched;
+
+enum { SECTORS_BLOCK = 4096, SECTOR = 512 };
+
+static void *read_untouched_sectors(void *context)
+{
+    untouched *shared = context;
+    uint8_t read[SECTORS_BLOCK - SECTOR];
+    static const uint8_t zeros[sizeof read];
+    while (!shared->is_over) {
+        assert(vdr_disk_read(shared->disk, shared->block * SECTORS_BLOCK + SECTOR, read, sizeof read) == VDR_OK);
+        assert(memcmp(read, zeros, sizeof read) == 0);
+    }
+    return NULL;
+}
+
+/* The first sector of trimmed blocks is written while others read the rest, which nobody writes. */
+static void check_sectors_nobody_writes_never_change(void)
+{
+    fixture f;
+    uint8_t sector[SECTOR];
+    pthread_t threads[2];
+    memset(sector, 'x', sizeof sector);
+    fixture_open(&f, 16 << 20, SECTORS_BLOCK);
+    memset(f.buffer, 1, f.size_bytes);
+    assert(vdr_disk_write(f.lower, 0, f.buffer, f.size_bytes) == VDR_OK);
+    assert(vdr_disk_zero(f.disk, 0, f.size_bytes) == VDR_OK);
+    untouched shared = {.disk = f.disk};
+    for (int i = 0; i < 2; i++)
+        assert(pthread_create(&threads[i], NULL, read_untouched_sectors, &shared) == 0);
+    for (uint64_t i = 0; i < f.size_bytes / SECTORS_BLOCK; i++) {
+        shared.block = i;
+        assert(vdr_disk_write(f.disk, i * SECTORS_BLOCK, sector, sizeof sector) == VDR_OK);
+    }
+    shared.is_over = 1;
+    for (int i = 0; i < 2; i++)
+        assert(pthread_join(threads[i], NULL) == 0);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     check_key_for_a_plain_overlay_is_refused();
@@ -364,6 +409,7 @@ int main(void)
     check_written_zeros_take_no_room();
     check_limit_refuses_cleanly_and_can_be_raised();
     check_nothing_is_stored_in_clear();
+    check_sectors_nobody_writes_never_change();
     is_encrypted = 0;
     check_written_zeros_take_no_room();
     check_limit_refuses_cleanly_and_can_be_raised();
