@@ -6,6 +6,8 @@ answer a `NeedBytes`. No side takes a longer one than `MESSAGE_BYTES_MAX`.
 """
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
@@ -146,21 +148,29 @@ class TooLong(Exception):
     """A message longer than any may be."""
 
 
-def send(fd: int, message: bytes | memoryview) -> None:
-    """Write one message. Raises OSError when nobody reads it."""
+def _is_ready() -> None:
+    """For descriptors that block by themselves."""
+
+
+def send(fd: int, message: bytes | memoryview, wait: Callable[[], None] = _is_ready) -> None:
+    """Write one message; `wait` comes before each part. Raises OSError when nobody reads it."""
     parts = [memoryview(len(message).to_bytes(4, "little")), memoryview(message)]
     while parts:
-        written = os.writev(fd, parts)
+        wait()
+        written = 0
+        with suppress(BlockingIOError):
+            written = os.writev(fd, parts)
         while parts and written >= len(parts[0]):
             written -= len(parts.pop(0))
         if parts:
             parts[0] = parts[0][written:]
 
 
-def receive_exactly(fd: int, length: int) -> bytes:
-    """So many bytes. Raises EOFError when the other side is gone."""
+def receive_exactly(fd: int, length: int, wait: Callable[[], None] = _is_ready) -> bytes:
+    """So many bytes; `wait` comes before each part. Raises EOFError when the other side is gone."""
     parts = []
     while length:
+        wait()
         part = os.read(fd, min(length, 1 << 20))
         if not part:
             raise EOFError
@@ -169,9 +179,9 @@ def receive_exactly(fd: int, length: int) -> bytes:
     return b"".join(parts)
 
 
-def receive(fd: int) -> bytes:
+def receive(fd: int, wait: Callable[[], None] = _is_ready) -> bytes:
     """One message. Raises EOFError, TooLong."""
-    length = int.from_bytes(receive_exactly(fd, 4), "little")
+    length = int.from_bytes(receive_exactly(fd, 4, wait), "little")
     if length > MESSAGE_BYTES_MAX:
         raise TooLong
-    return receive_exactly(fd, length)
+    return receive_exactly(fd, length, wait)

@@ -29,6 +29,8 @@ from vdrd.model.errors import Damaged, NotFound, VolumeUnreadable
 log = logging.getLogger(__name__)
 ANSWER_SECONDS = 60.0
 """For one answer, the time that its reads of the disk take here left out."""
+TOTAL_SECONDS = 600.0
+"""For one answer with all its reads of the disk."""
 _NEED_BYTES_MAX = 1 << 20
 A = TypeVar("A")
 
@@ -36,9 +38,16 @@ A = TypeVar("A")
 class DiskBrowser:
     """Volumes, directories and files of one disk. Thread-safe and blocking; the disk stays the caller's."""
 
-    def __init__(self, disk: DiskSource, *, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(
+        self,
+        disk: DiskSource,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
+        total_seconds: float = TOTAL_SECONDS,
+    ) -> None:
         self._disk = disk
         self._answer_seconds = answer_seconds
+        self._total_seconds = total_seconds
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._fd = -1
@@ -163,8 +172,7 @@ class DiskBrowser:
             try:
                 if self._process is None:
                     self._start()
-                say.send(self._fd, say.encode(ask))
-                answer = self._answer(name)
+                answer = self._answer(ask, name)
             except (OSError, EOFError, say.TooLong, msgspec.MsgspecError) as error:
                 self._end()
                 log.warning("browser process ended volume=%s reason=%s", name, type(error).__name__)
@@ -180,29 +188,41 @@ class DiskBrowser:
             raise VolumeUnreadable(name=name, reason="its reader gave up on it")
         return answer
 
-    def _answer(self, name: str) -> say.Answer:
-        left = self._answer_seconds
+    def _answer(self, ask: say.Ask, name: str) -> say.Answer:
+        now = time.monotonic()
+        until, until_all = now + self._answer_seconds, now + self._total_seconds
+
+        def wait(event: int) -> None:
+            # Before every part of a message: the process may stop in the middle of one.
+            poll = select.poll()
+            poll.register(self._fd, event)
+            left = max(0.0, min(until, until_all) - time.monotonic())
+            if not poll.poll(left * 1000):
+                seconds = self._answer_seconds if until <= until_all else self._total_seconds
+                log.warning("browser process stopped volume=%s seconds=%g", name, seconds)
+                raise VolumeUnreadable(name=name, reason=f"reading it took more than {seconds:g} seconds")
+
+        def send(message: bytes) -> None:
+            say.send(self._fd, message, lambda: wait(select.POLLOUT))
+
+        send(say.encode(ask))
         while True:
-            began = time.monotonic()
-            if not select.select([self._fd], [], [], left)[0]:
-                log.warning("browser process stopped volume=%s seconds=%g", name, self._answer_seconds)
-                raise VolumeUnreadable(
-                    name=name, reason=f"reading it took more than {self._answer_seconds:g} seconds"
-                )
-            answer: say.Answer = say.decode_answer(say.receive(self._fd))
-            left = max(0.0, left - (time.monotonic() - began))
+            answer: say.Answer = say.decode_answer(say.receive(self._fd, lambda: wait(select.POLLIN)))
             if not isinstance(answer, say.NeedBytes):
                 return answer
             end = answer.offset + answer.length
             if answer.offset < 0 or not 0 < answer.length <= _NEED_BYTES_MAX or end > self._disk.size_bytes:
                 raise EOFError
-            say.send(self._fd, self.read_disk(answer.offset, answer.length))
+            began = time.monotonic()
+            data = self.read_disk(answer.offset, answer.length)
+            until += time.monotonic() - began
+            send(data)
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self._fd = ours.detach()
-            os.set_blocking(self._fd, True)
+            os.set_blocking(self._fd, False)
             self._process = subprocess.Popen(
                 [
                     sys.executable,

@@ -6,6 +6,7 @@ no files, and a filter under which the kernel refuses all but a few system calls
 """
 
 import ctypes
+import errno
 import os
 import platform
 import resource
@@ -65,9 +66,8 @@ class _Program(ctypes.Structure):
 
 
 def confine() -> None:
-    """Do it, for good. Raises OSError if the kernel does not take the filter; what an outer sandbox forbids
-    to set
-    (user ids, limits) it has set already."""
+    """Do it, for good. Raises OSError if the kernel does not take the filter or none is known here; what an
+    outer sandbox forbids to set (user ids, limits) it has set already."""
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
@@ -95,7 +95,7 @@ def _control(libc: ctypes.CDLL, option: int, value: int) -> None:
 def _filter_calls(libc: ctypes.CDLL) -> None:
     known = _CALLS.get(platform.machine())
     if known is None:
-        return
+        raise OSError(errno.ENOSYS, f"no filter of system calls is known for {platform.machine()}")
     architecture, calls = known
     program = [
         (_LOAD, 0, 0, 4),

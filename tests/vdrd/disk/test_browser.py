@@ -1,6 +1,9 @@
 """The process that reads hostile disks: what it may do, and what its end costs."""
 
+import ctypes
 import os
+import resource
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 
 from vdrd.disk import browse_messages as say
+from vdrd.disk import confinement
 from vdrd.disk.browser import DiskBrowser
 from vdrd.disk.browser_process import Session
 from vdrd.disk.image import ImageDisk
@@ -103,8 +107,9 @@ def test_disk_that_cannot_be_read_costs_one_answer(image: Path, error: Exception
         assert names(browser) == [b"lost+found"]
 
 
-def test_answer_that_takes_too_long_ends_the_process(image: Path) -> None:
-    with ImageDisk.open(image) as disk, DiskBrowser(disk, answer_seconds=0.0) as browser:
+@pytest.mark.parametrize("limits", [{"answer_seconds": 0.0}, {"total_seconds": 0.0}])
+def test_answer_that_takes_too_long_ends_the_process(image: Path, limits: dict[str, float]) -> None:
+    with ImageDisk.open(image) as disk, DiskBrowser(disk, **limits) as browser:
         with pytest.raises(VolumeUnreadable, match="more than 0 seconds"):
             browser.volumes()
         assert browser.process_id is None
@@ -157,3 +162,41 @@ def test_directory_without_end_is_refused(image: Path) -> None:
         browser = AnsweredBrowser(disk, EndlessSession(None))  # type: ignore[arg-type]  # as above
         with pytest.raises(VolumeUnreadable, match="no end"):
             list(browser.entries(0, 1))
+
+
+class StoppedBrowser(DiskBrowser):
+    """Its process stops after half a header."""
+
+    def _start(self) -> None:
+        ours, self.theirs = socket.socketpair()
+        self._fd = ours.detach()
+        self.theirs.send(b"\1\0")
+        self._process = subprocess.Popen(["sleep", "infinity"])
+
+
+def test_process_that_stops_within_a_message_ends(image: Path) -> None:
+    with ImageDisk.open(image) as disk:
+        browser = StoppedBrowser(disk, answer_seconds=0.0)
+        with pytest.raises(VolumeUnreadable, match="more than 0 seconds"):
+            browser.volumes()
+        browser.theirs.close()
+        assert browser.process_id is None
+
+
+def test_descriptors_beyond_a_thousand_are_no_obstacle(image: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, limits[1]))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        with ImageDisk.open(image) as disk, DiskBrowser(disk) as browser:
+            assert names(browser) == [b"lost+found"]
+    finally:
+        for fd in opened:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_machine_without_a_filter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    with pytest.raises(OSError, match="riscv64"):
+        confinement._filter_calls(ctypes.CDLL(None))
