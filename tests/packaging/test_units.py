@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from vdrd.store.guard import BOOT_ID_VARIABLE
+
 ROOT = Path(__file__).parents[2]
 UNITS = sorted(ROOT.joinpath("packaging/systemd").glob("*.service"))
 EXPOSURE_MAX = {"vdr-agent.service": 4.5}
@@ -64,3 +66,9 @@ def test_unit_starts_a_program_of_the_package(unit: Path) -> None:
     scripts = tomllib.loads(ROOT.joinpath("pyproject.toml").read_text())["project"]["scripts"]
     assert program.parent == Path("/opt/vdr/bin")
     assert program.name in scripts
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=unit_ids())
+def test_unit_that_serves_storages_is_told_the_boot_id(unit: Path) -> None:
+    serves = unit.name in ("vdrd-node.service", "vdrd-appliance.service")
+    assert (f"\nEnvironment={BOOT_ID_VARIABLE}=%b\n" in unit.read_text()) == serves

@@ -9,6 +9,7 @@ import os
 import re
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,8 @@ GUARD_NAME = "guard.bin"
 POINT_NAME = re.compile(r"[0-9a-f]{32}")
 _MARK_AGE_MAX = timedelta(hours=1)
 """A mark is written again once it is older: often enough for a machine that loses its power."""
+BOOT_ID_VARIABLE = "VDR_BOOT_ID"
+_BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")
 _GUARD_BYTES_MAX = lock_format.HEADER_BYTES + lock_format.LOCKS_MAX * 32 + lock_format.MAC_BYTES
 
 Clocks = Callable[[], ClockReading]
@@ -37,8 +40,9 @@ Clocks = Callable[[], ClockReading]
 @cache
 def _boot() -> bytes:
     try:
-        text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-        return bytes.fromhex(text.replace("-", "")[:16])
+        # A service that is not shown the kernel's file is told by its unit.
+        text = os.environ.get(BOOT_ID_VARIABLE) or _BOOT_ID_PATH.read_text(encoding="ascii")
+        return uuid.UUID(text.strip()).bytes[:8]
     except (OSError, ValueError):
         # Hidden from this process: then each process counts as a start of the machine.
         return os.urandom(8)

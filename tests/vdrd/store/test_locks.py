@@ -21,7 +21,7 @@ from vdrd.model.errors import (
 from vdrd.model.points import BackupType, DiskRoot, ObjectKind, PointDraft
 from vdrd.model.retention import RetentionPolicy
 from vdrd.model.storage_time import ClockReading
-from vdrd.store import Encryption, Storage
+from vdrd.store import Encryption, Storage, guard
 from vdrd.store.directory import StorageDirectory
 
 pytestmark = pytest.mark.parametrize("encryption", [Encryption.AES_256_GCM], ids=["aes"], indirect=True)
@@ -339,3 +339,18 @@ def test_point_that_cannot_be_read_is_left_alone_by_retention(storage: Storage) 
         storage.book.read(points[0], afresh=True)
     with Storage.open(storage.path, key=KEY) as reader:
         assert [point.point_id for point in reader.points("disk")] == points[1:]
+
+
+def test_restarted_service_that_cannot_see_the_boot_id_knows_its_machine_by_its_unit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, encryption: Encryption
+) -> None:
+    text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    monkeypatch.delenv(guard.BOOT_ID_VARIABLE, raising=False)
+    seen = guard._boot.__wrapped__()
+    assert seen == bytes.fromhex(text.replace("-", "")[:16])
+    monkeypatch.setattr(guard, "_BOOT_ID_PATH", tmp_path / "hidden")
+    assert guard._boot.__wrapped__() != seen
+    monkeypatch.setenv(guard.BOOT_ID_VARIABLE, text.replace("-", "").strip())
+    assert guard._boot.__wrapped__() == seen
+    monkeypatch.setenv(guard.BOOT_ID_VARIABLE, "%b")
+    assert guard._boot.__wrapped__() != seen
